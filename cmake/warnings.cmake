@@ -1,0 +1,16 @@
+# Warnings and sanitizers for our own targets; third-party headers come in as SYSTEM.
+add_library(ds4_flags INTERFACE)
+target_compile_options(ds4_flags INTERFACE -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion)
+if(CMAKE_CXX_COMPILER_ID MATCHES "Clang")
+  # TRY is a statement expression behind __extension__, which clang still reports under -Wpedantic.
+  target_compile_options(ds4_flags INTERFACE -Wno-gnu-statement-expression)
+endif()
+if(DS4_WERROR)
+  target_compile_options(ds4_flags INTERFACE -Werror)
+endif()
+# Results must not depend on what the compiler fuses: no contraction of a*b+c unless written as fma.
+target_compile_options(ds4_flags INTERFACE -ffp-contract=off)
+if(DS4_SANITIZE)
+  target_compile_options(ds4_flags INTERFACE -fsanitize=${DS4_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+  target_link_options(ds4_flags INTERFACE -fsanitize=${DS4_SANITIZE})
+endif()
