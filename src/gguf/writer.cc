@@ -1,0 +1,110 @@
+#include "gguf/writer.h"
+
+#include <array>
+#include <utility>
+
+#include "base/bytes.h"
+#include "gguf/format.h"
+
+namespace ds4 {
+
+namespace {
+
+uint64_t align_up(uint64_t value, uint64_t alignment) { return (value + alignment - 1) / alignment * alignment; }
+
+void write_string(ByteWriter& out, std::string_view text) {
+  out.write(uint64_t{text.size()});
+  out.write_text(text);
+}
+
+void write_pair(ByteWriter& out, const MetadataEntry& entry) {
+  write_string(out, entry.key);
+  out.write(static_cast<uint32_t>(entry.value.type));
+  if (entry.value.type == GgufType::kString) {
+    write_string(out, entry.value.bytes);
+    return;
+  }
+  if (entry.value.type == GgufType::kArray) {
+    out.write(static_cast<uint32_t>(entry.value.element_type));
+    out.write(entry.value.count);
+  }
+  out.write_text(entry.value.bytes);
+}
+
+}  // namespace
+
+Result<GgufWriter> GgufWriter::create(const std::string& path) {
+  return GgufWriter(TRY(AtomicFileWriter::create(path)));
+}
+
+Metadata& GgufWriter::metadata() {
+  CHECK(alignment_ == 0, "the header is written already");
+  return metadata_;
+}
+
+Result<void> GgufWriter::add_tensor(std::string_view name, DType type, const Shape& shape) {
+  CHECK(alignment_ == 0, "the header is written already");
+  const auto ggml_type = dtype_to_ggml(type);
+  if (!ggml_type) {
+    return make_error(ErrorCode::kUnsupported, "tensor {}: GGUF has no type {}", quoted_name(name), dtype_name(type));
+  }
+  auto size_bytes = tensor_bytes(type, shape);
+  if (!size_bytes.ok()) return with_context(size_bytes.take_error(), "tensor " + quoted_name(name));
+  if (size_bytes.value() == 0) {
+    return make_error(ErrorCode::kInvalidArgument, "tensor {} of shape {} is empty", quoted_name(name),
+                      shape.to_string());
+  }
+  if (!index_.try_emplace(std::string(name), tensors_.size()).second) {
+    return make_error(ErrorCode::kInvalidArgument, "tensor {} is added twice", quoted_name(name));
+  }
+  tensors_.push_back({std::string(name), *ggml_type, shape, size_bytes.value()});
+  return {};
+}
+
+Result<void> GgufWriter::write_header() {
+  alignment_ = TRY(gguf_alignment(metadata_));
+  ByteWriter out;
+  out.write(kGgufMagic);
+  out.write(kGgufVersion);
+  out.write(uint64_t{tensors_.size()});
+  out.write(uint64_t{metadata_.entries().size()});
+  for (const MetadataEntry& entry : metadata_.entries()) write_pair(out, entry);
+  uint64_t offset_bytes = 0;
+  for (const Entry& tensor : tensors_) {
+    write_string(out, tensor.name);
+    out.write(static_cast<uint32_t>(tensor.shape.rank()));
+    for (int axis = tensor.shape.rank() - 1; axis >= 0; --axis) out.write(static_cast<uint64_t>(tensor.shape[axis]));
+    out.write(tensor.ggml_type);
+    out.write(offset_bytes);
+    offset_bytes = align_up(offset_bytes + tensor.size_bytes, alignment_);
+  }
+  TRY(file_.append(out.bytes()));
+  return pad_file();
+}
+
+Result<void> GgufWriter::pad_file() {
+  const uint64_t missing_bytes = align_up(file_.size_bytes(), alignment_) - file_.size_bytes();
+  return file_.append(std::vector<std::byte>(missing_bytes));
+}
+
+Result<void> GgufWriter::write_tensor_data(std::span<const std::byte> bytes) {
+  if (alignment_ == 0) TRY(write_header());
+  CHECK(current_ < tensors_.size(), "data for tensor {} of {}", current_ + 1, tensors_.size());
+  const Entry& tensor = tensors_[current_];
+  CHECK(bytes.size() <= tensor.size_bytes - current_bytes_, "{}: {} bytes after {} of {}", tensor.name, bytes.size(),
+        current_bytes_, tensor.size_bytes);
+  TRY(file_.append(bytes));
+  current_bytes_ += bytes.size();
+  if (current_bytes_ < tensor.size_bytes) return {};
+  ++current_;
+  current_bytes_ = 0;
+  return pad_file();
+}
+
+Result<void> GgufWriter::finish() {
+  if (alignment_ == 0) TRY(write_header());
+  CHECK(current_ == tensors_.size(), "finished at tensor {} of {}", current_ + 1, tensors_.size());
+  return file_.commit();
+}
+
+}  // namespace ds4
