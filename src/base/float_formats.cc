@@ -25,7 +25,7 @@ std::array<float, 256> make_e4m3_table() {
   return table;
 }
 
-// Rounds the magnitude bits of `value` to `kept_bits` of mantissa, to nearest even, by integer addition.
+// Rounds away the lowest `dropped_bits` of a float's bits, to nearest even, by integer addition.
 uint32_t round_mantissa(uint32_t bits, int dropped_bits) {
   const uint32_t half = (1u << (dropped_bits - 1)) - 1;
   return bits + half + ((bits >> dropped_bits) & 1u);
@@ -92,7 +92,7 @@ float e8m0_to_f32(uint8_t code) {
 
 float e2m1_to_f32(uint8_t code) {
   const float magnitude = kE2M1Values[code & 7u];
-  return (code & 8u) != 0 ? -magnitude : magnitude;
+  return (code & 8u) != 0 && magnitude != 0.0f ? -magnitude : magnitude;
 }
 
 uint8_t f32_to_e2m1(float value) {

@@ -22,7 +22,7 @@ uint8_t f32_to_e4m3(float value);  // saturates at 448; NaN gives 0x7F
 // E8M0: 2^(code - 127); code 255 is NaN.
 float e8m0_to_f32(uint8_t code);
 
-// E2M1: codes 0..7 are 0, 0.5, 1, 1.5, 2, 3, 4, 6; bit 3 is the sign.
+// E2M1: codes 0..7 are 0, 0.5, 1, 1.5, 2, 3, 4, 6; bit 3 is the sign; code 8 is +0.
 float e2m1_to_f32(uint8_t code);
 uint8_t f32_to_e2m1(float value);  // saturates at 6; NaN gives 0
 
