@@ -51,18 +51,21 @@ struct ToolCallEnd {
 struct PrefillProgress {
   size_t done_tokens = 0;
   size_t total_tokens = 0;
+  bool operator==(const PrefillProgress&) const = default;
 };
 
 struct TokenLogprob {
   int32_t token_id = 0;
   std::string bytes;  // as decoded; may be part of a character
   float logprob = 0.0F;
+  bool operator==(const TokenLogprob&) const = default;
 };
 
 // One per generated token, when asked for; sent before the deltas that the token completes.
 struct TokenLogprobs {
   TokenLogprob chosen;
   std::vector<TokenLogprob> top;  // most likely first
+  bool operator==(const TokenLogprobs&) const = default;
 };
 
 enum class FinishReason { kStop, kLength, kToolCalls, kCancelled };
@@ -72,18 +75,27 @@ struct Usage {
   size_t completion_tokens = 0;
   size_t reasoning_tokens = 0;  // part of completion_tokens
   size_t cached_tokens = 0;     // part of prompt_tokens
+  bool operator==(const Usage&) const = default;
 };
 
 struct Finished {
   FinishReason reason = FinishReason::kStop;
   Usage usage;
+  bool operator==(const Finished&) const = default;
 };
 
 struct Failed {
   Error error;
+  bool operator==(const Failed& other) const {
+    return error.code == other.error.code && error.message == other.error.message;
+  }
 };
 
 using OutputEvent = std::variant<ReasoningDelta, TextDelta, ToolCallBegin, ToolCallArgumentsDelta, ToolCallEnd,
                                  PrefillProgress, TokenLogprobs, Finished, Failed>;
+using OutputEvents = std::vector<OutputEvent>;
+
+// Adds `event`, joining a delta to a delta of the same kind and call at the end of the list.
+void append_event(OutputEvents& events, OutputEvent event);
 
 }  // namespace ds4

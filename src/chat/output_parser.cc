@@ -1,0 +1,209 @@
+#include "chat/output_parser.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "base/utf8.h"
+
+namespace ds4 {
+namespace {
+
+size_t trailing_newlines(std::string_view text) { return text.size() - (text.find_last_not_of('\n') + 1); }
+
+}  // namespace
+
+OutputParser::OutputParser(OutputParserOptions options)
+    : options_(std::move(options)),
+      markup_(options_.require_control_tokens ? token_markup() : spelled_markup()),
+      dsml_(markup_),
+      state_(options_.starts_in_thinking ? State::kReasoningStart : State::kContent) {
+  std::erase(options_.stop_strings, "");
+}
+
+OutputEvents OutputParser::push_text(std::string_view bytes) {
+  OutputEvents events;
+  if (done_) return events;
+  append(bytes);
+  run(events);
+  return events;
+}
+
+OutputEvents OutputParser::push_control(ControlToken token) {
+  OutputEvents events;
+  if (done_) return events;
+  replace_tail();
+  switch (token) {
+    case ControlToken::kThinkBegin: buffer_ += markup_.think_begin; break;
+    case ControlToken::kThinkEnd: buffer_ += markup_.think_end; break;
+    case ControlToken::kDsml: buffer_ += markup_.dsml; break;
+    case ControlToken::kBos:
+    case ControlToken::kEos:
+    case ControlToken::kUser:
+    case ControlToken::kAssistant:
+    case ControlToken::kLatestReminder: done_ = true; return events;
+    case ControlToken::kAction:
+    case ControlToken::kQuery:
+    case ControlToken::kAuthority:
+    case ControlToken::kDomain:
+    case ControlToken::kTitle:
+    case ControlToken::kExtractedUrl:
+    case ControlToken::kReadUrl: break;
+  }
+  run(events);
+  return events;
+}
+
+OutputEvents OutputParser::finish(bool hit_length_limit) {
+  OutputEvents events;
+  const bool cut_off = hit_length_limit && !done_;
+  replace_tail();
+  flush_text(events);
+  const FinishReason complete = dsml_.n_calls() > 0 ? FinishReason::kToolCalls : FinishReason::kStop;
+  finish_reason_ = cut_off && !done_ ? FinishReason::kLength : complete;
+  done_ = true;
+  return events;
+}
+
+// Keeps buffer_ well-formed but for an unfinished last character.
+void OutputParser::append(std::string_view bytes) {
+  std::string raw = buffer_.substr(buffer_.size() - tail_bytes_);
+  raw.append(bytes);
+  buffer_.resize(buffer_.size() - tail_bytes_);
+  tail_bytes_ = 0;
+  for (size_t offset = 0; offset < raw.size();) {
+    const Utf8Character character = decode_utf8(raw, offset);
+    if (character.status == Utf8Status::kTruncated) {
+      tail_bytes_ = raw.size() - offset;
+      buffer_.append(raw, offset);
+      return;
+    }
+    append_utf8(buffer_, character.code_point);
+    offset += character.n_bytes;
+  }
+}
+
+// The unfinished character will not be finished.
+void OutputParser::replace_tail() {
+  if (tail_bytes_ == 0) return;
+  buffer_.resize(buffer_.size() - tail_bytes_);
+  append_utf8(buffer_, kReplacementCharacter);
+  tail_bytes_ = 0;
+}
+
+void OutputParser::run(OutputEvents& events) {
+  while (!done_ && step(events)) {
+  }
+  if (!done_) return;
+  buffer_.clear();
+  tail_bytes_ = 0;
+}
+
+// False when the buffer decides nothing more.
+bool OutputParser::step(OutputEvents& events) {
+  switch (state_) {
+    case State::kReasoningStart:
+      if (buffer_.starts_with(markup_.think_begin)) {
+        buffer_.erase(0, markup_.think_begin.size());
+      } else if (markup_.think_begin.starts_with(buffer_)) {
+        return false;
+      }
+      state_ = State::kReasoning;
+      return true;
+    case State::kReasoning:
+    case State::kContent: return step_text(events);
+    case State::kTools:
+      dsml_.push(std::string_view(buffer_).substr(0, buffer_.size() - tail_bytes_), events);
+      buffer_.erase(0, buffer_.size() - tail_bytes_);
+      done_ = dsml_.closed();
+      return false;
+  }
+  return false;
+}
+
+bool OutputParser::step_text(OutputEvents& events) {
+  const size_t think_end = buffer_.find(markup_.think_end);
+  const size_t block = expects_block() ? buffer_.find(markup_.block_opener) : std::string::npos;
+  if (block < think_end) {
+    const std::string_view before = std::string_view(buffer_).substr(0, block);
+    emit(before.substr(0, before.size() - trailing_newlines(before)), events);
+    flush_content(events);
+    if (done_) return false;
+    buffer_.erase(0, block + markup_.block_opener.size());
+    state_ = State::kTools;
+    return true;
+  }
+  const bool found = think_end != std::string::npos;
+  const size_t n_safe = found ? think_end : buffer_.size() - held_bytes();
+  emit(std::string_view(buffer_).substr(0, n_safe), events);
+  buffer_.erase(0, n_safe + (found ? markup_.think_end.size() : 0));
+  if (found) state_ = State::kContent;
+  return found;
+}
+
+bool OutputParser::expects_block() const {
+  return options_.tools_enabled && (!in_reasoning() || options_.dsml_ends_reasoning);
+}
+
+// How much of the buffer's end may yet become a marker or a character.
+size_t OutputParser::held_bytes() const {
+  size_t held = std::max(tail_bytes_, partial_marker_size(buffer_, markup_.think_end));
+  if (expects_block()) {
+    const size_t n_opener = partial_marker_size(buffer_, markup_.block_opener);
+    const std::string_view before = std::string_view(buffer_).substr(0, buffer_.size() - n_opener);
+    held = std::max(held, n_opener + trailing_newlines(before));
+  }
+  return held;
+}
+
+void OutputParser::emit(std::string_view text, OutputEvents& events) {
+  if (text.empty()) return;
+  if (in_reasoning()) {
+    append_event(events, ReasoningDelta{spell_controls(text)});
+  } else {
+    emit_content(spell_controls(text), events);
+  }
+}
+
+void OutputParser::emit_content(std::string_view text, OutputEvents& events) {
+  stop_buffer_.append(text);
+  // The stop string that ends first wins, so that the cuts of the input do not matter; of two, the longer.
+  size_t first_end = std::string::npos;
+  size_t n_safe = stop_buffer_.size();
+  for (const std::string& stop : options_.stop_strings) {
+    const size_t found = stop_buffer_.find(stop);
+    if (found == std::string::npos) continue;
+    const size_t end = found + stop.size();
+    n_safe = end == first_end ? std::min(n_safe, found) : end < first_end ? found : n_safe;
+    first_end = std::min(first_end, end);
+  }
+  done_ = first_end != std::string::npos;
+  if (!done_) {
+    for (const std::string& stop : options_.stop_strings) {
+      n_safe = std::min(n_safe, stop_buffer_.size() - partial_marker_size(stop_buffer_, stop));
+    }
+  }
+  if (n_safe > 0) append_event(events, TextDelta{stop_buffer_.substr(0, n_safe)});
+  stop_buffer_.erase(0, done_ ? stop_buffer_.size() : n_safe);
+}
+
+void OutputParser::flush_content(OutputEvents& events) {
+  if (!stop_buffer_.empty()) append_event(events, TextDelta{std::exchange(stop_buffer_, {})});
+}
+
+void OutputParser::flush_text(OutputEvents& events) {
+  std::string_view rest = buffer_;
+  if (state_ == State::kTools) rest = {};
+  if (expects_block()) {
+    const size_t n_opener = partial_marker_size(rest, markup_.block_opener);
+    // A piece that already shows the marker is markup, a shorter one may be anything.
+    if (n_opener >= markup_.tag_opener.size()) {
+      rest.remove_suffix(n_opener);
+      rest.remove_suffix(trailing_newlines(rest));
+    }
+  }
+  emit(rest, events);
+  flush_content(events);
+  buffer_.clear();
+}
+
+}  // namespace ds4
