@@ -1,0 +1,77 @@
+#pragma once
+
+// Everything that belongs to one loaded model: backend, weights, tokenizer, KV memory, schedule and scheduler. Loading
+// either succeeds completely or says everything that is wrong with the file. The const members may be used by any
+// thread at any time; scheduler(), forward() and kv_cache() by one thread only: the EngineThread's, or that of a
+// program which computes by itself.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backends/backend.h"
+#include "chat/message.h"
+#include "engine/request.h"
+#include "engine/scheduler.h"
+#include "model/forward.h"
+#include "model/kv_cache.h"
+#include "model/model.h"
+#include "text/tokenizer.h"
+
+namespace ds4 {
+
+inline constexpr int32_t kDefaultCtxTokens = 32768;
+
+struct EngineOptions {
+  std::string model_path;
+  int32_t ctx_tokens = 0;  // longest sequence; 0: kDefaultCtxTokens, or the model's own limit where that is less
+  int32_t n_slots = 4;     // sequences alive at once
+  int32_t n_threads = 0;   // 0: one per usable core
+  NumericProfile profile = NumericProfile::kCanonical;
+  std::optional<ChatFormat> chat_format;  // default: what the file says (key ds4.chat_format), else preview
+  int32_t prefill_chunk_tokens = 256;
+};
+
+class Engine {
+ public:
+  static Result<std::unique_ptr<Engine>> load(const EngineOptions& options);
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  // Null when the file has no vocabulary: then only requests made of token ids can run, and they give no text.
+  const Tokenizer* tokenizer() const { return tokenizer_.get(); }
+  const Hyperparams& hyperparams() const { return model_->hyperparams; }
+  const Model& model() const { return *model_; }
+  const std::string& model_name() const { return model_name_; }  // general.name, else the file's name
+  ChatFormat chat_format() const { return chat_format_; }
+  int32_t ctx_tokens() const { return cache_->limits().ctx_tokens; }
+  NumericProfile profile() const { return backend_->profile(); }
+
+  // Renders and encodes a conversation: a request with prompt and output settings; sampling, limits, sink and cancel
+  // flag are the caller's to add. `options.format` is replaced by chat_format(). Errors: those of render(),
+  // kContextLength for a prompt that does not fit, kUnsupported without a vocabulary.
+  Result<GenerateRequest> prepare(const Conversation& conversation, RenderOptions options) const;
+
+  Scheduler& scheduler() { return *scheduler_; }
+  ForwardPass& forward() { return *forward_; }
+  KvCache& kv_cache() { return *cache_; }
+
+ private:
+  Engine() = default;
+  Result<void> load_tokenizer();
+  Result<void> choose_names(const EngineOptions& options);
+  Result<void> allocate(const EngineOptions& options);
+
+  // In the order of dependence: the last is destroyed first.
+  std::unique_ptr<Backend> backend_;
+  std::unique_ptr<Model> model_;
+  std::unique_ptr<Tokenizer> tokenizer_;
+  std::string model_name_;
+  ChatFormat chat_format_ = ChatFormat::kPreview;
+  std::unique_ptr<KvCache> cache_;
+  std::unique_ptr<ForwardPass> forward_;
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+}  // namespace ds4

@@ -1,0 +1,56 @@
+#pragma once
+
+// What a client asks of the engine: with chat/events.h the waist between every dialect and program and the one engine.
+// A request is built on any thread, handed over once, and read by the engine thread only; what comes back are
+// events, ending with exactly one Finished or Failed. Nothing else flows back but the cancel flag.
+
+#include <atomic>
+#include <cstdint>
+#include <limits>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "chat/events.h"
+
+namespace ds4 {
+
+// Out-of-range values are brought into range as engine/sampler.h says; front ends that must refuse them do it before.
+struct SamplingParams {
+  float temperature = 1.0F;  // 0: always the most likely token
+  float top_p = 1.0F;        // 1: off
+  float min_p = 0.05F;       // 0: off
+  int32_t top_k = 0;         // 0: off
+  std::optional<uint64_t> seed;
+};
+
+// How tokens become events.
+struct OutputSettings {
+  bool starts_in_thinking = false;
+  bool tools_enabled = false;
+  std::vector<std::string> stop_strings;
+  // No parsing: the bytes of every token are text; only the end-of-sentence token and max_tokens end the output.
+  bool raw_text = false;
+};
+
+// Receives the events of one request. Called on the engine thread: must return quickly and must not call back.
+class EventSink {
+ public:
+  virtual ~EventSink() = default;
+  virtual void on_events(OutputEvents events) = 0;
+};
+
+inline constexpr int32_t kUnlimitedTokens = std::numeric_limits<int32_t>::max();
+
+struct GenerateRequest {
+  std::vector<int32_t> prompt_tokens;  // at least one
+  OutputSettings output;
+  SamplingParams sampling;
+  int32_t max_tokens = kUnlimitedTokens;  // the context is a limit in any case; 0 computes the prompt only
+  int32_t n_top_logprobs = -1;            // per token: alternatives beside the chosen one; -1: no TokenLogprobs events
+  std::shared_ptr<EventSink> sink;        // not null
+  std::shared_ptr<std::atomic<bool>> cancel;  // null, or: true ends the request within one step, wherever it stands
+};
+
+}  // namespace ds4
