@@ -28,7 +28,7 @@ inline constexpr std::string_view kGgufAlignmentKey = "general.alignment";
 inline constexpr uint64_t kGgufMaxPairs = 1u << 16;
 inline constexpr uint64_t kGgufMaxTensors = 1u << 17;
 inline constexpr uint64_t kGgufMaxNameBytes = 1u << 16;
-inline constexpr uint64_t kGgufMaxDirectoryBytes = 1u << 28;
+inline constexpr uint64_t kGgufMaxDirectoryBytes = 1u << 26;
 inline constexpr uint64_t kGgufMaxArrayDepth = 8;
 
 // The fewest bytes that one of each can take in a file.

@@ -28,12 +28,17 @@ uint64_t min_encoded_bytes(GgufType type) {
   return gguf_type_bytes(type);
 }
 
+static_assert(kGgufMaxDirectoryBytes == uint64_t{64} << 20, "the message below says so");
+
 // Reads the directory into `metadata` and `tensors`. A returned error means that the bytes could not be
 // followed any further; everything else that is wrong goes into `problems`.
 class DirectoryParser {
  public:
   DirectoryParser(std::span<const std::byte> file, ProblemList& problems)
-      : file_bytes_(file.size()), in_(file, "directory"), bytes_(file), problems_(problems) {}
+      : file_bytes_(file.size()),
+        bytes_(file.first(std::min<uint64_t>(file.size(), kGgufMaxDirectoryBytes))),
+        in_(bytes_, bytes_.size() == file.size() ? "directory" : "directory (limited to 64 MiB)"),
+        problems_(problems) {}
 
   Result<void> run();
 
@@ -63,8 +68,8 @@ class DirectoryParser {
   void report_overlaps();
 
   uint64_t file_bytes_;
+  std::span<const std::byte> bytes_;  // as much of the file as a directory may take
   ByteReader in_;
-  std::span<const std::byte> bytes_;
   ProblemList& problems_;
   uint64_t n_tensors_ = 0;
   uint64_t n_pairs_ = 0;
@@ -169,10 +174,6 @@ Result<MetadataValue> DirectoryParser::read_value(std::string_view key) {
                     static_cast<int>(bytes[0]));
     }
   }
-  if (in_.offset() > kGgufMaxDirectoryBytes) {
-    return make_error(ErrorCode::kCorrupt, "the metadata reaches byte {}, at most {} are accepted", in_.offset(),
-                      kGgufMaxDirectoryBytes);
-  }
   value.bytes.assign(reinterpret_cast<const char*>(bytes_.data()) + start, in_.offset() - start);
   return value;
 }
@@ -228,10 +229,6 @@ Result<void> DirectoryParser::read_tensor_info() {
   tensor.type = dtype_from_ggml(tensor.ggml_type);
   tensor.offset_bytes = TRY(in_.read<uint64_t>("offset"));
   if (rank >= 1 && rank <= kMaxDims) tensor.shape = check_shape(tensor, std::span(extents).first(rank));
-  if (in_.offset() > kGgufMaxDirectoryBytes) {
-    return make_error(ErrorCode::kCorrupt, "the directory reaches byte {}, at most {} are accepted", in_.offset(),
-                      kGgufMaxDirectoryBytes);
-  }
   tensors.push_back(std::move(tensor));
   return {};
 }

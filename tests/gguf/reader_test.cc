@@ -112,6 +112,12 @@ TEST(GgufReaderTest, AbsurdCountsAreRefusedBeforeMemoryIsTaken) {
   EXPECT_THAT(error_of(long_key), HasSubstr("a key of 1099511627776 bytes, at most 65536"));
 }
 
+TEST(GgufReaderTest, ADirectoryBeyondItsLimitIsNotFollowed) {
+  GgufBytes file(0, 1);
+  file.pair("text", GgufType::kString).string(std::string(size_t{65} << 20, 'x'));
+  EXPECT_THAT(error_of(file), HasSubstr("key 'text': directory (limited to 64 MiB): truncated at byte"));
+}
+
 TEST(GgufReaderTest, ValueTypesAndNestingAreBounded) {
   GgufBytes unknown(0, 1);
   unknown.string("k").number(13u).number(0u);
