@@ -17,17 +17,15 @@
 
 namespace ds4 {
 
+struct CompressorWeights;
+struct StreamMixer;
+
 enum class LogitsWanted : uint8_t { kNone, kLast, kAll };
 
 struct SequenceInput {
   KvState* kv = nullptr;
   std::span<const int32_t> tokens;  // at least one; all in [0, n_vocab)
   LogitsWanted logits = LogitsWanted::kLast;
-};
-
-struct ForwardLimits {
-  int32_t batch_rows = 512;  // tokens of one step
-  int32_t logits_rows = 64;  // wanted logits of one step
 };
 
 class ForwardPass {
@@ -51,12 +49,21 @@ class ForwardPass {
 
  private:
   ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits);
+  // layer_attention.cc
   void run_attention(int32_t layer);
-  TensorView run_compressors(int32_t layer, const TensorView& hidden);
-  void select_rows(int32_t layer, const TensorView& hidden);
+  void project_queries(int32_t layer);
+  void project_window_rows(int32_t layer);
+  void run_compressor(const CompressorWeights& weights, const CompressorKv& compressor);
+  void select_rows(int32_t layer);
+  // layer_ffn.cc
   void run_ffn(int32_t layer);
-  void hc_pre(const TensorView& fn, const TensorView& scale, const TensorView& base);
+  // forward.cc
+  void mix_streams(const StreamMixer& mixer, const TensorView& norm);
+  HcSplit split() const;
+  TensorView rows(const TensorView& activation) const { return activation.rows(0, batch_.n_rows); }
   const RopeTable& rope_table(int32_t layer) const;
+  Result<void> check_inputs(std::span<const SequenceInput> inputs) const;
+  void plan_rows(std::span<const SequenceInput> inputs);
 
   Backend& backend_;
   const Model& model_;
@@ -67,7 +74,7 @@ class ForwardPass {
   // The current step.
   std::vector<SequenceInput> inputs_;
   std::vector<SequenceSpan> spans_;
-  std::vector<int32_t> logits_row_ids_;
+  std::vector<int32_t> wanted_row_ids_;
   BatchView batch_;
   std::vector<float> host_logits_;
 };

@@ -1,0 +1,140 @@
+#include "model/forward.h"
+
+#include <algorithm>
+
+#include "model/schedule.h"
+
+namespace ds4 {
+
+Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const Model& model, KvCache& cache,
+                                                         const ForwardLimits& limits) {
+  CHECK(limits.batch_rows >= 1 && limits.logits_rows >= 1, "{} rows, {} logits", limits.batch_rows, limits.logits_rows);
+  std::unique_ptr<ForwardPass> pass(new ForwardPass(backend, model, cache, limits));
+  pass->activations_ = TRY(Activations::create(backend, model.hyperparams, cache.layout(), limits));
+  return pass;
+}
+
+ForwardPass::ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits)
+    : backend_(backend), model_(model), cache_(cache), limits_(limits) {}
+
+Result<std::span<const float>> ForwardPass::run(std::span<const SequenceInput> inputs) {
+  TRY(begin(inputs));
+  for (int32_t layer = 0; layer < model_.hyperparams.n_layer; ++layer) run_layer(layer);
+  return finish();
+}
+
+Result<void> ForwardPass::begin(std::span<const SequenceInput> inputs) {
+  TRY(check_inputs(inputs));
+  for (const SequenceInput& input : inputs) TRY(input.kv->reserve(static_cast<int32_t>(input.tokens.size())));
+  plan_rows(inputs);
+
+  // x [R, D] = embedding rows; every stream starts as x
+  Ops& ops = backend_.ops();
+  ops.embed(model_.weights.token_embd, batch_.tokens, rows(activations_.embedding));
+  ops.hc_init(rows(activations_.embedding), streams());
+  return {};
+}
+
+void ForwardPass::run_layer(int32_t layer) {
+  run_attention(layer);
+  run_ffn(layer);
+}
+
+Result<std::span<const float>> ForwardPass::finish() {
+  const auto n_wanted = static_cast<int64_t>(wanted_row_ids_.size());
+  const auto wanted = [&](const TensorView& activation) { return activation.rows(0, n_wanted); };
+  const Hyperparams& h = model_.hyperparams;
+  const ModelWeights& w = model_.weights;
+  const Activations& a = activations_;
+  Ops& ops = backend_.ops();
+
+  // only rows whose logits are wanted: streams [L, S, D] -> weighted sum [L, D] -> norm -> logits [L, n_vocab]
+  ops.gather_rows(streams(), wanted(a.wanted_rows), wanted(a.wanted_streams));
+  ops.rms_norm(wanted(a.wanted_streams).reshaped({n_wanted, int64_t{h.n_hc} * h.n_embd}), {}, h.rms_epsilon,
+               wanted(a.wanted_normed));
+  ops.matmul(w.output_hc_fn, wanted(a.wanted_normed), wanted(a.wanted_mix));
+  ops.hc_head_mix(wanted(a.wanted_mix), w.output_hc_scale, w.output_hc_base, h.hc_epsilon, wanted(a.wanted_weights));
+  ops.hc_reduce(wanted(a.wanted_streams), wanted(a.wanted_weights), wanted(a.wanted_hidden));
+  ops.rms_norm(wanted(a.wanted_hidden), w.output_norm, h.rms_epsilon, wanted(a.wanted_hidden));
+  ops.matmul(w.output, wanted(a.wanted_hidden), wanted(a.logits));
+
+  host_logits_.resize(static_cast<size_t>(n_wanted * h.n_vocab));
+  backend_.download(wanted(a.logits), std::as_writable_bytes(std::span(host_logits_)));
+  TRY(backend_.finish());
+  for (const SequenceInput& input : inputs_) input.kv->advance(static_cast<int32_t>(input.tokens.size()));
+  return std::span<const float>(host_logits_);
+}
+
+TensorView ForwardPass::streams() const { return rows(activations_.streams); }
+
+// u = streams weighted by `pre`, then the sub-layer's norm: hidden [R, D]; post and comb wait in activations_.split
+void ForwardPass::mix_streams(const StreamMixer& mixer, const TensorView& norm) {
+  const Hyperparams& h = model_.hyperparams;
+  const HcPreArgs args{.streams = streams(),
+                       .fn = mixer.fn,
+                       .scale = mixer.scale,
+                       .base = mixer.base,
+                       .params = {h.n_hc, h.hc_sinkhorn_iterations, h.hc_epsilon},
+                       .rms_epsilon = h.rms_epsilon,
+                       .normed_scratch = rows(activations_.hc_normed),
+                       .mix_scratch = rows(activations_.hc_mixes)};
+  backend_.ops().hc_pre(args, split(), rows(activations_.mixed));
+  backend_.ops().rms_norm(rows(activations_.mixed), norm, h.rms_epsilon, rows(activations_.hidden));
+}
+
+HcSplit ForwardPass::split() const {
+  return {rows(activations_.split.pre), rows(activations_.split.post), rows(activations_.split.comb)};
+}
+
+const RopeTable& ForwardPass::rope_table(int32_t layer) const {
+  return model_.hyperparams.ratio(layer) == 0 ? model_.rope : model_.compressed_rope;
+}
+
+Result<void> ForwardPass::check_inputs(std::span<const SequenceInput> inputs) const {
+  int64_t n_rows = 0;
+  int64_t n_wanted = 0;
+  for (const SequenceInput& input : inputs) {
+    CHECK(input.kv != nullptr && !input.tokens.empty(), "an input needs a sequence and tokens");
+    n_rows += static_cast<int64_t>(input.tokens.size());
+    if (input.logits == LogitsWanted::kLast) n_wanted += 1;
+    if (input.logits == LogitsWanted::kAll) n_wanted += static_cast<int64_t>(input.tokens.size());
+    for (const int32_t token : input.tokens) {
+      if (token >= 0 && token < model_.hyperparams.n_vocab) continue;
+      return make_error(ErrorCode::kInvalidArgument, "token {}: expected an id from 0 to {}", token,
+                        model_.hyperparams.n_vocab - 1);
+    }
+  }
+  CHECK(n_rows <= limits_.batch_rows && n_wanted <= limits_.logits_rows, "{} of {} rows, {} of {} logits", n_rows,
+        limits_.batch_rows, n_wanted, limits_.logits_rows);
+  return {};
+}
+
+void ForwardPass::plan_rows(std::span<const SequenceInput> inputs) {
+  inputs_.assign(inputs.begin(), inputs.end());
+  spans_.clear();
+  wanted_row_ids_.clear();
+  std::vector<int32_t> tokens;
+  std::vector<int32_t> positions;
+  for (const SequenceInput& input : inputs) {
+    const auto first_row = static_cast<int32_t>(tokens.size());
+    const auto n_rows = static_cast<int32_t>(input.tokens.size());
+    spans_.push_back({input.kv->slot(), first_row, n_rows, input.kv->n_tokens()});
+    for (int32_t i = 0; i < n_rows; ++i) {
+      tokens.push_back(input.tokens[static_cast<size_t>(i)]);
+      positions.push_back(input.kv->n_tokens() + i);
+      const bool is_wanted =
+          input.logits == LogitsWanted::kAll || (input.logits == LogitsWanted::kLast && i == n_rows - 1);
+      if (is_wanted) wanted_row_ids_.push_back(first_row + i);
+    }
+  }
+  batch_.n_rows = static_cast<int32_t>(tokens.size());
+  batch_.tokens = rows(activations_.tokens);
+  batch_.positions = rows(activations_.positions);
+  batch_.spans = spans_;
+  backend_.upload(std::as_bytes(std::span(tokens)), batch_.tokens);
+  backend_.upload(std::as_bytes(std::span(positions)), batch_.positions);
+  const auto n_wanted = static_cast<int64_t>(wanted_row_ids_.size());
+  backend_.upload(std::as_bytes(std::span(wanted_row_ids_)), activations_.wanted_rows.rows(0, n_wanted));
+}
+
+}  // namespace ds4

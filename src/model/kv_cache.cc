@@ -1,0 +1,157 @@
+#include "model/kv_cache.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace ds4 {
+
+namespace {
+
+int32_t pages_for(int32_t n_tokens) { return (n_tokens + kPageTokens - 1) / kPageTokens; }
+
+}  // namespace
+
+PageRef::PageRef(PageRef&& other) noexcept
+    : cache_(std::exchange(other.cache_, nullptr)), id_(std::exchange(other.id_, -1)) {}
+
+PageRef& PageRef::operator=(PageRef&& other) noexcept {
+  std::swap(cache_, other.cache_);
+  std::swap(id_, other.id_);
+  return *this;
+}
+
+PageRef::~PageRef() {
+  if (cache_ == nullptr) return;
+  if (--cache_->page_references_[static_cast<size_t>(id_)] == 0) cache_->free_pages_.push_back(id_);
+}
+
+PageRef PageRef::share() const {
+  CHECK(cache_ != nullptr, "an empty page reference");
+  ++cache_->page_references_[static_cast<size_t>(id_)];
+  return {cache_, id_};
+}
+
+Result<std::unique_ptr<KvCache>> KvCache::create(Backend& backend, const Hyperparams& hyperparams,
+                                                 const KvLimits& limits) {
+  CHECK(limits.n_slots >= 1 && limits.ctx_tokens >= 1 && limits.n_pages >= 0, "{} slots, {} tokens, {} pages",
+        limits.n_slots, limits.ctx_tokens, limits.n_pages);
+  KvLimits actual = limits;
+  const int32_t max_pages = pages_for(limits.ctx_tokens);
+  if (actual.n_pages == 0) actual.n_pages = max_pages * actual.n_slots;
+  std::unique_ptr<KvCache> cache(new KvCache(backend, KvLayout::compute(hyperparams, backend.profile()), actual));
+
+  const auto allocate = [&](DType type, int64_t rows, uint64_t row_bytes) -> Result<TensorView> {
+    const auto width = static_cast<int64_t>(row_bytes / dtype_info(type).block_bytes);
+    cache->buffers_.push_back(TRY(backend.allocate(static_cast<uint64_t>(rows) * row_bytes)));
+    return TensorView{cache->buffers_.back().get(), 0, type, {rows, width}};
+  };
+  cache->memory_.frontiers = TRY(allocate(DType::kU8, actual.n_slots, cache->layout_.frontier_bytes));
+  // A model without compressed layers has empty pages; one byte keeps the views valid.
+  cache->memory_.pages = TRY(allocate(DType::kU8, actual.n_pages, std::max<uint64_t>(cache->layout_.page_bytes, 1)));
+  cache->memory_.page_table = TRY(allocate(DType::kI32, actual.n_slots, static_cast<uint64_t>(max_pages) * 4));
+
+  cache->page_references_.resize(static_cast<size_t>(actual.n_pages), 0);
+  for (int32_t id = actual.n_pages; id-- > 0;) cache->free_pages_.push_back(id);
+  for (int32_t slot = actual.n_slots; slot-- > 0;) cache->free_slots_.push_back(slot);
+  return cache;
+}
+
+Result<KvState> KvCache::new_sequence() {
+  if (free_slots_.empty()) return make_error(ErrorCode::kBusy, "all {} sequence slots are in use", limits_.n_slots);
+  const int32_t slot = free_slots_.back();
+  free_slots_.pop_back();
+  return KvState(this, slot);
+}
+
+Result<PageRef> KvCache::allocate_page() {
+  if (free_pages_.empty()) {
+    return make_error(ErrorCode::kOutOfMemory, "all {} KV pages of {} tokens are in use", limits_.n_pages, kPageTokens);
+  }
+  const int32_t id = free_pages_.back();
+  free_pages_.pop_back();
+  page_references_[static_cast<size_t>(id)] = 1;
+  return PageRef(this, id);
+}
+
+void KvCache::write_page_table(int32_t slot, int32_t index, int32_t page_id) {
+  TensorView entry = memory_.page_table.rows(slot, 1);
+  entry.offset_bytes += static_cast<uint64_t>(index) * sizeof(int32_t);
+  entry.shape = {1};
+  backend_.upload(std::as_bytes(std::span(&page_id, 1)), entry);
+}
+
+KvState::KvState(KvState&& other) noexcept
+    : cache_(std::exchange(other.cache_, nullptr)),
+      slot_(other.slot_),
+      n_tokens_(other.n_tokens_),
+      pages_(std::move(other.pages_)) {}
+
+KvState& KvState::operator=(KvState&& other) noexcept {
+  std::swap(cache_, other.cache_);
+  std::swap(slot_, other.slot_);
+  std::swap(n_tokens_, other.n_tokens_);
+  std::swap(pages_, other.pages_);
+  return *this;
+}
+
+KvState::~KvState() {
+  if (cache_ != nullptr) cache_->free_slots_.push_back(slot_);
+}
+
+Result<void> KvState::reserve(int32_t n_new) {
+  CHECK(n_new >= 0, "reserve of {} tokens", n_new);
+  const int32_t end = n_tokens_ + n_new;
+  if (end > cache_->limits_.ctx_tokens) {
+    return make_error(ErrorCode::kContextLength, "{} tokens exceed the context of {}", end, cache_->limits_.ctx_tokens);
+  }
+  // Rows are written into the pages from the current one on: those must exist and belong to this sequence alone.
+  const auto first = static_cast<size_t>(n_tokens_ / kPageTokens);
+  std::vector<PageRef> fresh;
+  for (size_t i = first; i < static_cast<size_t>(pages_for(end)); ++i) {
+    const bool is_own = i < pages_.size() && cache_->page_references_[static_cast<size_t>(pages_[i].id())] == 1;
+    fresh.push_back(is_own ? PageRef() : TRY(cache_->allocate_page()));
+  }
+  for (size_t i = 0; i < fresh.size(); ++i) {
+    if (fresh[i].id() < 0) continue;
+    const size_t index = first + i;
+    if (index < pages_.size()) {
+      cache_->backend_.copy(cache_->page(pages_[index].id()), cache_->page(fresh[i].id()));
+      pages_[index] = std::move(fresh[i]);
+    } else {
+      pages_.push_back(std::move(fresh[i]));
+    }
+    cache_->write_page_table(slot_, static_cast<int32_t>(index), pages_[index].id());
+  }
+  return {};
+}
+
+void KvState::advance(int32_t n_new) {
+  CHECK(pages_for(n_tokens_ + n_new) <= static_cast<int32_t>(pages_.size()), "advance by {} without reserve", n_new);
+  n_tokens_ += n_new;
+}
+
+KvCheckpoint KvState::checkpoint() const {
+  KvCheckpoint checkpoint;
+  checkpoint.n_tokens = n_tokens_;
+  for (int32_t i = 0; i < pages_for(n_tokens_); ++i) checkpoint.pages.push_back(pages_[static_cast<size_t>(i)].share());
+  checkpoint.frontier.resize(cache_->layout_.frontier_bytes);
+  cache_->backend_.download(cache_->frontier(slot_), checkpoint.frontier);
+  return checkpoint;
+}
+
+void KvState::restore(const KvCheckpoint& checkpoint) {
+  clear();
+  for (const PageRef& page : checkpoint.pages) {
+    pages_.push_back(page.share());
+    cache_->write_page_table(slot_, static_cast<int32_t>(pages_.size()) - 1, page.id());
+  }
+  cache_->backend_.upload(checkpoint.frontier, cache_->frontier(slot_));
+  n_tokens_ = checkpoint.n_tokens;
+}
+
+void KvState::clear() {
+  pages_.clear();
+  n_tokens_ = 0;
+}
+
+}  // namespace ds4

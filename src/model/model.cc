@@ -1,0 +1,59 @@
+#include "model/model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numbers>
+
+namespace ds4 {
+
+namespace {
+
+// spec 4.4. Frequencies are computed in double and rounded once.
+std::vector<float> plain_frequencies(int32_t n_rot, double base) {
+  std::vector<float> frequencies;
+  for (int32_t i = 0; i < n_rot / 2; ++i) frequencies.push_back(static_cast<float>(std::pow(base, -2.0 * i / n_rot)));
+  return frequencies;
+}
+
+// YaRN: pairs that turn often enough within the original context keep their frequency, slow ones are stretched by
+// the factor, those between are blended. No change of magnitude.
+std::vector<float> yarn_frequencies(const Hyperparams& h) {
+  const double base = h.compress_rope_base;
+  const auto limit = [&](double beta) {
+    return h.n_rot * std::log(h.yarn_original_ctx / (beta * 2.0 * std::numbers::pi)) / (2.0 * std::log(base));
+  };
+  const double low = std::max(0.0, std::floor(limit(h.yarn_beta_fast)));
+  const double high = std::min(h.n_rot - 1.0, std::ceil(limit(h.yarn_beta_slow)));
+  std::vector<float> frequencies;
+  for (int32_t i = 0; i < h.n_rot / 2; ++i) {
+    const double frequency = std::pow(base, -2.0 * i / h.n_rot);
+    const double kept = 1.0 - std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
+    frequencies.push_back(static_cast<float>(frequency / h.yarn_factor * (1.0 - kept) + frequency * kept));
+  }
+  return frequencies;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Model>> Model::load(std::unique_ptr<GgufFile> file, Backend& backend) {
+  auto model = std::make_unique<Model>();
+  auto hyperparams = Hyperparams::read(file->metadata());
+  if (!hyperparams.ok()) return with_context(hyperparams.take_error(), file->path());
+  model->hyperparams = hyperparams.take_value();
+  model->weights = TRY(ModelWeights::bind(*file, model->hyperparams, backend));
+
+  const Hyperparams& h = model->hyperparams;
+  const int64_t n_pairs = h.n_rot / 2;
+  model->rope_memory = TRY(backend.allocate(2 * static_cast<uint64_t>(n_pairs) * sizeof(float)));
+  const TensorView tables{model->rope_memory.get(), 0, DType::kF32, {2, n_pairs}};
+  model->rope.inverse_frequencies = tables.rows(0, 1).reshaped({n_pairs});
+  model->compressed_rope.inverse_frequencies = tables.rows(1, 1).reshaped({n_pairs});
+  const std::vector<float> plain = plain_frequencies(h.n_rot, h.rope_base);
+  const std::vector<float> yarn = yarn_frequencies(h);
+  backend.upload(std::as_bytes(std::span(plain)), model->rope.inverse_frequencies);
+  backend.upload(std::as_bytes(std::span(yarn)), model->compressed_rope.inverse_frequencies);
+  model->file = std::move(file);
+  return model;
+}
+
+}  // namespace ds4
