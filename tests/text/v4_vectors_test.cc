@@ -115,7 +115,9 @@ TEST_F(V4VectorsTest, AddedTokensAndSize) {
 }
 
 TEST_F(V4VectorsTest, HostedApiPromptCounts) {
-  for (const test::Json& entry : test::read_json_vectors("api_prompt_tokens.json").at("cases")) {
+  const test::Json vectors = test::read_json_vectors("api_prompt_tokens.json");
+  ASSERT_EQ(vectors.at("cases").size(), 5u);
+  for (const test::Json& entry : vectors.at("cases")) {
     const PromptSegments segments{{ControlToken::kBos, {}},
                                   {ControlToken::kUser, {}},
                                   {{}, entry.at("user_content").get<std::string>()},
