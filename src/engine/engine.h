@@ -14,6 +14,7 @@
 #include "chat/message.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
+#include "gguf/reader.h"
 #include "model/forward.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
@@ -30,8 +31,12 @@ struct EngineOptions {
   int32_t n_threads = 0;   // 0: one per usable core
   NumericProfile profile = NumericProfile::kCanonical;
   std::optional<ChatFormat> chat_format;  // default: what the file says (key ds4.chat_format), else preview
-  int32_t prefill_chunk_tokens = 256;
+  int32_t prefill_chunk_tokens = 256;     // most prompt tokens of one step
+  int32_t logits_rows = 0;                // most logits of one step, where one per slot is not enough
 };
+
+// The tokenizer of a model file, for programs that need no model. Null when the file has no vocabulary.
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const GgufFile& file);
 
 class Engine {
  public:
@@ -59,8 +64,7 @@ class Engine {
 
  private:
   Engine() = default;
-  Result<void> load_tokenizer();
-  Result<void> choose_names(const EngineOptions& options);
+  Result<void> read_metadata(const EngineOptions& options);
   Result<void> allocate(const EngineOptions& options);
 
   // In the order of dependence: the last is destroyed first.

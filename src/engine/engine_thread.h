@@ -39,7 +39,7 @@ class EngineThread {
  private:
   enum class State { kRunning, kDraining, kCancelling };
   void run();
-  bool take_work();
+  bool take_requests(bool has_work);
 
   Scheduler& scheduler_;
   const size_t max_waiting_;

@@ -29,17 +29,13 @@ class Sampler {
   std::optional<int32_t> sample(std::span<const float> logits);
 
  private:
-  struct Candidate {
-    int32_t id;
-    float weight;  // of exp(logit / temperature), 1 for the largest
-  };
   int32_t draw_unsorted(std::span<const float> logits, int32_t best);
-  int32_t draw_sorted(std::span<const float> logits, int32_t best);
-  void sort_candidates(std::span<const float> logits, float largest);
+  int32_t draw_sorted(std::span<const float> logits);
+  float weight(float logit, float largest) const;
 
   SamplingParams params_;
   Xorshift64Star rng_;
-  std::vector<Candidate> candidates_;
+  std::vector<float> weights_;
 };
 
 // Natural logarithm of the sum of exp(logit) over all finite logits, in F64; temperature plays no part.

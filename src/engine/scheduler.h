@@ -27,7 +27,8 @@ struct SchedulerOptions {
 
 class Scheduler {
  public:
-  // Precondition: forward's limits hold a chunk and one row per slot. All must outlive the scheduler.
+  // Precondition: forward's limits hold a chunk and one row per slot. All must outlive the scheduler;
+  // the cache's sequences are its alone.
   Scheduler(ForwardPass& forward, KvCache& cache, const Tokenizer* tokenizer, const SchedulerOptions& options);
 
   // Queues the request; the caller bounds the queue (n_waiting). An impossible one fails at once, through its sink.
@@ -54,7 +55,7 @@ class Scheduler {
   void drop_cancelled();
   void admit();
   void choose_parts();
-  void add_part(Sequence& sequence, int32_t max_tokens);
+  int32_t add_part(Sequence& sequence, int32_t max_tokens);
   void run_parts();
 
   ForwardPass& forward_;

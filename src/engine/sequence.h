@@ -40,8 +40,8 @@ class Sequence {
   std::span<const int32_t> pending_tokens(int32_t max_tokens) const;
   // Whether the last of pending_tokens(n_tokens) needs logits.
   bool wants_logits(int32_t n_tokens) const;
-  // The first n_tokens pending tokens are in the KV state now. `logits` are those of the last one, if wanted.
-  void on_step(int32_t n_tokens, std::span<const float> logits);
+  // Pending tokens were run and are in the KV state now. `logits` are those of the last one, if wanted, else empty.
+  void on_step(std::span<const float> logits);
 
   void cancel();
   void fail(Error error);
@@ -50,10 +50,10 @@ class Sequence {
   int32_t n_prompt() const { return static_cast<int32_t>(request_.prompt_tokens.size()); }
   void accept(std::span<const float> logits);
   OutputEvents text_of(int32_t token);
-  bool ends_output(int32_t token) const;
+  bool ends_turn(int32_t token) const;
   TokenLogprobs logprobs_of(int32_t token, std::span<const float> logits) const;
   TokenLogprob logprob_of(int32_t token, float logprob) const;
-  void finish(OutputEvents events, std::optional<FinishReason> forced);
+  void finish(OutputEvents events, FinishReason reason);
 
   GenerateRequest request_;
   KvState kv_;

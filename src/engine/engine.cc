@@ -1,0 +1,107 @@
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <utility>
+
+#include "backends/cpu/cpu_backend.h"
+#include "chat/renderer.h"
+#include "text/vocabulary_metadata.h"
+
+namespace ds4 {
+namespace {
+
+constexpr std::string_view kChatFormatKey = "ds4.chat_format";
+
+uint64_t seed_from_time() {
+  return static_cast<uint64_t>(std::chrono::system_clock::now().time_since_epoch().count()) * kGoldenGamma;
+}
+
+bool defines_tools(const Conversation& conversation) {
+  return std::any_of(conversation.messages.begin(), conversation.messages.end(),
+                     [](const Message& message) { return !message.tools.empty(); });
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Tokenizer>> load_tokenizer(const GgufFile& file) {
+  const MetadataValue* tokens = file.metadata().find("tokenizer.ggml.tokens");
+  if (tokens == nullptr || tokens->count == 0) return std::unique_ptr<Tokenizer>();
+  Result<VocabularyData> data = vocabulary_from_metadata(file.metadata());
+  if (!data.ok()) return with_context(data.take_error(), file.path());
+  Result<std::unique_ptr<Tokenizer>> tokenizer = Tokenizer::create(data.take_value());
+  if (!tokenizer.ok()) return with_context(tokenizer.take_error(), file.path());
+  return tokenizer;
+}
+
+Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
+  std::unique_ptr<Engine> engine(new Engine());
+  std::unique_ptr<GgufFile> file = TRY(GgufFile::open(options.model_path));
+  engine->backend_ = make_cpu_backend({.threads = options.n_threads, .profile = options.profile});
+  engine->model_ = TRY(Model::load(std::move(file), *engine->backend_));
+  TRY(engine->read_metadata(options));
+  TRY(engine->allocate(options));
+  return engine;
+}
+
+Result<void> Engine::read_metadata(const EngineOptions& options) {
+  const GgufFile& file = *model_->file;
+  const Metadata& metadata = file.metadata();
+  const Result<std::string_view> name = metadata.get_string("general.name");
+  model_name_ = name.ok() ? std::string(name.value()) : std::filesystem::path(file.path()).stem().string();
+
+  if (metadata.contains(kChatFormatKey)) {
+    const std::string_view text = TRY(metadata.get_string(kChatFormatKey));
+    const std::optional<ChatFormat> format = chat_format_from_name(text);
+    if (!format) {
+      return make_error(ErrorCode::kCorrupt, "{}: key {}: expected 'preview' or '0731', found '{}'", file.path(),
+                        kChatFormatKey, text);
+    }
+    chat_format_ = *format;
+  }
+  chat_format_ = options.chat_format.value_or(chat_format_);
+
+  tokenizer_ = TRY(load_tokenizer(file));
+  if (tokenizer_ != nullptr && tokenizer_->n_vocab() > hyperparams().n_vocab) {
+    return make_error(ErrorCode::kCorrupt, "{}: the vocabulary has {} tokens, the model only {}", file.path(),
+                      tokenizer_->n_vocab(), hyperparams().n_vocab);
+  }
+  return {};
+}
+
+Result<void> Engine::allocate(const EngineOptions& options) {
+  const int32_t most = hyperparams().n_ctx_train;
+  if (options.ctx_tokens > most) {
+    return make_error(ErrorCode::kInvalidArgument, "a context of {} tokens: {} allows at most {}", options.ctx_tokens,
+                      model_name_, most);
+  }
+  const int32_t ctx_tokens = options.ctx_tokens > 0 ? options.ctx_tokens : std::min(kDefaultCtxTokens, most);
+  cache_ = TRY(KvCache::create(*backend_, hyperparams(), {.n_slots = options.n_slots, .ctx_tokens = ctx_tokens}));
+  const int32_t chunk = std::min(options.prefill_chunk_tokens, ctx_tokens);
+  forward_ = TRY(ForwardPass::create(
+      *backend_, *model_, *cache_,
+      {.batch_rows = chunk + options.n_slots, .logits_rows = std::max(options.logits_rows, options.n_slots)}));
+  scheduler_ = std::make_unique<Scheduler>(
+      *forward_, *cache_, tokenizer_.get(),
+      SchedulerOptions{
+          .prefill_chunk_tokens = chunk, .n_vocab = hyperparams().n_vocab, .first_seed = seed_from_time()});
+  return {};
+}
+
+Result<GenerateRequest> Engine::prepare(const Conversation& conversation, RenderOptions options) const {
+  if (tokenizer_ == nullptr) {
+    return make_error(ErrorCode::kUnsupported, "{} has no vocabulary: it computes token ids, not text",
+                      model_->file->path());
+  }
+  options.format = chat_format_;
+  const RenderedPrompt prompt = TRY(render(conversation, options));
+  GenerateRequest request;
+  request.prompt_tokens = tokenizer_->encode(prompt.segments);
+  TRY(check_prompt_fits(request.prompt_tokens.size(), ctx_tokens()));
+  request.output.starts_in_thinking = prompt.starts_in_thinking;
+  request.output.tools_enabled = defines_tools(conversation);
+  return request;
+}
+
+}  // namespace ds4
