@@ -255,8 +255,8 @@ TEST(HoldBack, GoldenCases) {
 
 TEST(HoldBack, StartOfReasoningWaitsForARepeatedThink) {
   OutputParser parser({.starts_in_thinking = true});
-  EXPECT_TRUE(parser.push_text("<thi").empty());
-  EXPECT_EQ(parser.push_text("s"), (OutputEvents{ReasoningDelta{"<this"}}));
+  EXPECT_TRUE(parser.push_text("<th").empty());
+  EXPECT_EQ(parser.push_text("is"), (OutputEvents{ReasoningDelta{"<this"}}));
 }
 
 TEST(StopStrings, EndTheContentAndAreNotShown) {
@@ -374,14 +374,14 @@ TEST_F(ParseGolden, ControlTokensGiveTheSameResultAsTheirSpelling) {
 TEST(ControlTokens, TurnTokensEndTheOutputAndTaskTokensAreDropped) {
   OutputParser parser({});
   Output output;
-  output.add(parser.push_text("a </thi\xE4"));
+  output.add(parser.push_text("a </th\xE4"));
   output.add(parser.push_control(ControlToken::kTitle));
   output.add(parser.push_text("b <"));
   output.add(parser.push_control(ControlToken::kUser));
   EXPECT_TRUE(parser.done());
   output.add(parser.push_text("forged"));
   output.add(parser.finish(true));
-  EXPECT_EQ(output.content, "a </thi\uFFFDb <");
+  EXPECT_EQ(output.content, "a </th\uFFFDb <");
   EXPECT_EQ(parser.finish_reason(), FinishReason::kStop);
 }
 
