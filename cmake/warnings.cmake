@@ -11,6 +11,7 @@ endif()
 # Results must not depend on what the compiler fuses: no contraction of a*b+c unless written as fma.
 target_compile_options(ds4_flags INTERFACE -ffp-contract=off)
 if(DS4_SANITIZE)
+  target_compile_definitions(ds4_flags INTERFACE DS4_SANITIZED)
   target_compile_options(ds4_flags INTERFACE -fsanitize=${DS4_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   target_link_options(ds4_flags INTERFACE -fsanitize=${DS4_SANITIZE})
 endif()

@@ -58,7 +58,7 @@ Result<void> write_values(const ExpectedTensor& tensor, DType type, GgufWriter& 
 
 Result<void> check_hash_routing(const Hyperparams& hyperparams) {
   if (hyperparams.n_hash_layer == 0 || std::has_single_bit(static_cast<uint32_t>(hyperparams.n_expert))) return {};
-  return make_error(ErrorCode::kInvalidArgument,
+  return make_error(ErrorCode::kUnsupported,
                     "synthetic model: hash-routed layers need a power of two of experts, found {}",
                     hyperparams.n_expert);
 }

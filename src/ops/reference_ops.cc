@@ -1,6 +1,7 @@
 #include "ops/reference_ops.h"
 
 #include <cstring>
+#include <vector>
 
 #include "ops/reference/attention.h"
 #include "ops/reference/compressor.h"
@@ -47,15 +48,18 @@ void ReferenceOps<Real>::matmul(const TensorView& weight, const TensorView& x, c
 template <class Real>
 void ReferenceOps<Real>::matmul_grouped(const TensorView& weight, const TensorView& x, int32_t n_groups,
                                         const TensorView& out) {
+  const int64_t n_rows = x.shape[0];
+  if (n_rows == 0) return;
   const int64_t n_in = weight.shape[1];
-  const int64_t group_out = weight.shape[0] / n_groups;
-  ActivationRow slice;
-  for (int64_t r = 0; r < x.shape[0]; ++r) {
-    for (int64_t g = 0; g < n_groups; ++g) {
-      slice.set(x.f32() + (r * n_groups + g) * n_in, n_in, activation_form(weight.type, profile_));
-      reference::matvec<Real>(weight.type, weight.rows(g * group_out, group_out).template data<std::byte>(), group_out,
-                              n_in, slice, out.f32() + (r * n_groups + g) * group_out);
-    }
+  const int64_t n_out = weight.shape[0];
+  const int64_t group_out = n_out / n_groups;
+  std::vector<ActivationRow> slices(static_cast<size_t>(n_rows * n_groups));
+  for (int64_t i = 0; i < n_rows * n_groups; ++i) {
+    slices[static_cast<size_t>(i)].set(x.f32() + i * n_in, n_in, activation_form(weight.type, profile_));
+  }
+  for (int64_t g = 0; g < n_groups; ++g) {
+    reference::matvec<Real>(weight.type, weight.rows(g * group_out, group_out).template data<std::byte>(),
+                            {n_rows, group_out, n_in, n_groups, n_out}, slices.data() + g, out.f32() + g * group_out);
   }
 }
 

@@ -10,6 +10,7 @@
 #include "ops/kv_access.h"
 #include "ops/kv_rows.h"
 #include "ops/ops.h"
+#include "ops/reference/dot.h"
 
 namespace ds4::reference {
 
@@ -39,11 +40,9 @@ void attend_head(const float* query, const std::vector<float>& rows, float sink,
   std::vector<Real> logits(static_cast<size_t>(n_rows));
   auto top = static_cast<Real>(sink);
   for (int64_t r = 0; r < n_rows; ++r) {
-    Real dot = 0;
-    for (int64_t d = 0; d < width; ++d)
-      dot += static_cast<Real>(query[d]) * static_cast<Real>(rows[static_cast<size_t>(r * width + d)]);
-    logits[static_cast<size_t>(r)] = dot * scale;
-    top = std::max(top, dot * scale);
+    const Real logit = dot<Real>(query, rows.data() + r * width, width) * scale;
+    logits[static_cast<size_t>(r)] = logit;
+    top = std::max(top, logit);
   }
   Real total = std::exp(static_cast<Real>(sink) - top);
   std::vector<Real> sums(static_cast<size_t>(width));

@@ -34,12 +34,12 @@ void experts_row(const ExpertsArgs& args, NumericProfile profile, int64_t row, f
   for (int64_t k = 0; k < n_used; ++k) {
     const int32_t expert = args.ids.i32()[row * n_used + k];
     const auto weight = static_cast<Real>(args.weights.f32()[row * n_used + k]);
-    matvec<Real>(args.gate.type, expert_matrix(args.gate, expert), hidden, width, for_gate, gate.data());
-    matvec<Real>(args.up.type, expert_matrix(args.up, expert), hidden, width, for_up, up.data());
+    matvec<Real>(args.gate.type, expert_matrix(args.gate, expert), {1, hidden, width, 0, 0}, &for_gate, gate.data());
+    matvec<Real>(args.up.type, expert_matrix(args.up, expert), {1, hidden, width, 0, 0}, &for_up, up.data());
     for (size_t f = 0; f < gate.size(); ++f)
       gate[f] = static_cast<float>(swiglu<Real>(gate[f], up[f], args.clamp) * weight);
     for_down.set(gate.data(), hidden, activation_form(args.down.type, profile));
-    matvec<Real>(args.down.type, expert_matrix(args.down, expert), width, hidden, for_down, down.data());
+    matvec<Real>(args.down.type, expert_matrix(args.down, expert), {1, width, hidden, 0, 0}, &for_down, down.data());
     for (size_t d = 0; d < sum.size(); ++d) sum[d] += static_cast<Real>(down[d]);
   }
   for (size_t d = 0; d < sum.size(); ++d) out[d] = static_cast<float>(sum[d]);

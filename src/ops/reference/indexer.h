@@ -10,6 +10,7 @@
 #include "ops/kv_access.h"
 #include "ops/kv_rows.h"
 #include "ops/ops.h"
+#include "ops/reference/dot.h"
 
 namespace ds4::reference {
 
@@ -28,9 +29,7 @@ Real index_score(const float* query, const float* weights, const float* key, int
   const float scale = 1.0f / std::sqrt(static_cast<float>(width * n_heads));
   Real score = 0;
   for (int64_t h = 0; h < n_heads; ++h) {
-    Real dot = 0;
-    for (int64_t d = 0; d < width; ++d) dot += static_cast<Real>(query[h * width + d]) * static_cast<Real>(key[d]);
-    score += std::max(Real(0), dot) * static_cast<Real>(weights[h] * scale);
+    score += std::max(Real(0), dot<Real>(query + h * width, key, width)) * static_cast<Real>(weights[h] * scale);
   }
   return score;
 }

@@ -1,0 +1,28 @@
+#pragma once
+
+// The order in which this project adds long float sums: 16 interleaved partial sums, then a fixed tree. It is part of
+// the numeric profiles (docs/numerics.md), because it is what vector units of any width can keep. Pure, any thread.
+
+#include <cstdint>
+
+namespace ds4::reference {
+
+inline constexpr int kDotLanes = 16;
+
+template <class Real>
+Real dot(const float* a, const float* b, int64_t n) {
+  Real lanes[kDotLanes] = {};
+  int64_t i = 0;
+  for (; i + kDotLanes <= n; i += kDotLanes) {
+    for (int lane = 0; lane < kDotLanes; ++lane)
+      lanes[lane] += static_cast<Real>(a[i + lane]) * static_cast<Real>(b[i + lane]);
+  }
+  for (int lane = 0; i + lane < n; ++lane)
+    lanes[lane] += static_cast<Real>(a[i + lane]) * static_cast<Real>(b[i + lane]);
+  for (int width = kDotLanes / 2; width >= 1; width /= 2) {
+    for (int lane = 0; lane < width; ++lane) lanes[lane] += lanes[lane + width];
+  }
+  return lanes[0];
+}
+
+}  // namespace ds4::reference
