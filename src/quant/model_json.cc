@@ -172,7 +172,7 @@ Result<SyntheticShape> parse_synthetic_shape(std::string_view json, std::string_
       .hash = reader.integer("hash"),
       .ratios = reader.integers("ratios"),
   };
-  TRY(problems.to_result(ErrorCode::kInvalidArgument, subject));
+  TRY(problems.to_result(ErrorCode::kCorrupt, subject));
   return shape;
 }
 
