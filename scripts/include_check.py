@@ -17,9 +17,9 @@ LAYERS = ["base", "gguf", "ops", "backends", "model", "quant", "text", "chat", "
 
 # header pattern -> files that may include it (fnmatch patterns)
 LIBRARIES = {
-    "fmt/*": ["src/*.h", "src/*.cc"],
-    "boost/*": ["src/server/http_server.cc", "tests/*"],
-    "openssl/*": ["src/server/http_server.cc", "tests/*"],
+    "fmt/*": ["src/*.h", "src/*.cc", "tests/*"],
+    "boost/*": ["src/server/http_*", "tests/*"],
+    "openssl/*": ["src/server/http_*", "tests/*"],
     "nlohmann/*": ["src/server/*.cc", "src/chat/python_json.cc", "src/text/tokenizer_json.cc", "src/quant/*.cc",
                    "src/tools/*", "tests/*"],
     "CLI/*": ["src/tools/common/options.cc", "src/tools/*/main.cc"],
@@ -29,7 +29,7 @@ LIBRARIES = {
     "gmock/*": ["tests/*"],
 }
 SYSTEM = re.compile(r"[a-z0-9_]+|(?:sys|linux|arpa|netinet)/\w+\.h|\w*intrin\.h|arm_neon\.h|"
-                    r"(?:unistd|fcntl|signal|termios|poll|time|stdio|stdlib|string|errno|math|pthread|sched|netdb)\.h")
+                    r"(?:unistd|langinfo|locale|fcntl|signal|termios|poll|time|stdio|stdlib|string|errno|math|pthread|sched|netdb)\.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
 
