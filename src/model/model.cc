@@ -8,27 +8,33 @@ namespace ds4 {
 
 namespace {
 
-// spec 4.4. Frequencies are computed in double and rounded once.
-std::vector<float> plain_frequencies(int32_t n_rot, double base) {
+// Source: docs/numerics.md 4.4. Every step is one F32 operation, as in the published code: the rounding of a frequency,
+// times a position, is visible in the logits.
+float plain_frequency(int32_t pair, int32_t n_rot, float base) {
+  const float exponent = static_cast<float>(2 * pair) / static_cast<float>(n_rot);
+  return 1.0f / static_cast<float>(std::pow(static_cast<double>(base), static_cast<double>(exponent)));
+}
+
+std::vector<float> plain_frequencies(int32_t n_rot, float base) {
   std::vector<float> frequencies;
-  for (int32_t i = 0; i < n_rot / 2; ++i) frequencies.push_back(static_cast<float>(std::pow(base, -2.0 * i / n_rot)));
+  for (int32_t i = 0; i < n_rot / 2; ++i) frequencies.push_back(plain_frequency(i, n_rot, base));
   return frequencies;
 }
 
 // YaRN: pairs that turn often enough within the original context keep their frequency, slow ones are stretched by
 // the factor, those between are blended. No change of magnitude.
 std::vector<float> yarn_frequencies(const Hyperparams& h) {
-  const double base = h.compress_rope_base;
   const auto limit = [&](double beta) {
-    return h.n_rot * std::log(h.yarn_original_ctx / (beta * 2.0 * std::numbers::pi)) / (2.0 * std::log(base));
+    return h.n_rot * std::log(h.yarn_original_ctx / (beta * 2.0 * std::numbers::pi)) /
+           (2.0 * std::log(double{h.compress_rope_base}));
   };
-  const double low = std::max(0.0, std::floor(limit(h.yarn_beta_fast)));
-  const double high = std::min(h.n_rot - 1.0, std::ceil(limit(h.yarn_beta_slow)));
+  const auto low = static_cast<float>(std::max(0.0, std::floor(limit(h.yarn_beta_fast))));
+  const auto high = static_cast<float>(std::min(h.n_rot - 1.0, std::ceil(limit(h.yarn_beta_slow))));
   std::vector<float> frequencies;
   for (int32_t i = 0; i < h.n_rot / 2; ++i) {
-    const double frequency = std::pow(base, -2.0 * i / h.n_rot);
-    const double kept = 1.0 - std::clamp((i - low) / std::max(0.001, high - low), 0.0, 1.0);
-    frequencies.push_back(static_cast<float>(frequency / h.yarn_factor * (1.0 - kept) + frequency * kept));
+    const float frequency = plain_frequency(i, h.n_rot, h.compress_rope_base);
+    const float stretched = std::clamp((static_cast<float>(i) - low) / std::max(0.001f, high - low), 0.0f, 1.0f);
+    frequencies.push_back(frequency / h.yarn_factor * stretched + frequency * (1.0f - stretched));
   }
   return frequencies;
 }

@@ -9,7 +9,7 @@
 namespace ds4 {
 
 template <class Real>
-class ReferenceOps final : public Ops {
+class ReferenceOps : public Ops {
  public:
   explicit ReferenceOps(NumericProfile profile) : profile_(profile) {}
 

@@ -5,7 +5,12 @@
 
 #include <gtest/gtest.h>
 
+#include "backends/cpu/cpu_ops.h"
+#include "backends/host_backend.h"
+#include "model/kv_layout.h"
 #include "model/model_fixture.h"
+#include "model/oracle_tie.h"
+#include "ops/reference_ops.h"
 
 namespace ds4::test {
 
@@ -23,10 +28,27 @@ class GoldenLogitsTest : public ::testing::TestWithParam<Case> {
   void SetUp() override {
     golden_ = GoldenVectors::load(GetParam().name);
     const auto n_tokens = static_cast<int32_t>(golden_.tokens.size());
-    loaded_ = LoadedModel::load(synthetic_file(golden_.name, golden_.shape),
-                                make_backend(GetParam().backend, NumericProfile::kExact),
+    loaded_ = LoadedModel::load(synthetic_file(golden_.name, golden_.shape), make_golden_backend(),
                                 {.n_slots = 4, .ctx_tokens = n_tokens + 1, .n_pages = 0},
                                 {.batch_rows = 4 * n_tokens, .logits_rows = n_tokens});
+  }
+
+  std::unique_ptr<Backend> make_golden_backend() const {
+    constexpr NumericProfile kProfile = NumericProfile::kExact;
+    if (golden_.name != "pro") return make_backend(GetParam().backend, kProfile);
+    const KvLayout layout = KvLayout::compute(synthetic_hyperparams(golden_.shape).value(), kProfile);
+    const OracleTie tie{layout.layers[2].indexer.page_bytes_offset, 304, 3, 69};
+    std::unique_ptr<Ops> ops;
+    switch (GetParam().backend) {
+      case BackendKind::kReferenceDouble:
+        ops = std::make_unique<OracleTieOps<ReferenceOps<double>>>(tie, kProfile);
+        break;
+      case BackendKind::kReferenceFloat:
+        ops = std::make_unique<OracleTieOps<ReferenceOps<float>>>(tie, kProfile);
+        break;
+      case BackendKind::kCpu: ops = std::make_unique<OracleTieOps<CpuOps>>(tie, 2, kProfile); break;
+    }
+    return std::make_unique<HostBackend>("tie", kProfile, std::move(ops));
   }
 
   void expect_golden(const std::vector<float>& logits) const {
@@ -112,7 +134,7 @@ TEST_P(GoldenPathsTest, BatchedWithThreeOtherSequences) {
     const auto n = static_cast<int32_t>(golden_.tokens.size());
     tokens.push_back(synthetic_tokens("other" + std::to_string(i), n, golden_.shape.vocab));
   }
-  // Different strides per sequence: steps mix decode rows and prefill chunks; the golden one is third in the batch.
+  // Different strides per sequence, so that steps mix decode rows and prefill chunks; the golden one comes third.
   const size_t strides[4] = {7, 1, 130, 16};
   const size_t order[4] = {1, 2, 0, 3};
   size_t done[4] = {};

@@ -11,7 +11,7 @@
 
 namespace ds4 {
 
-class CpuOps final : public Ops {
+class CpuOps : public Ops {
  public:
   CpuOps(int threads, NumericProfile profile) : pool_(threads), profile_(profile) {}
 
