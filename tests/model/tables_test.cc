@@ -63,9 +63,9 @@ TEST(KvLayoutTest, FlashRowsAndPages) {
   const KvLayout canonical = KvLayout::compute(h, NumericProfile::kCanonical);
   EXPECT_EQ(canonical.layers[2].window_format.row_bytes, 584);  // 448 codes, 7 scales, 64 halves, padding
   EXPECT_EQ(canonical.layers[2].indexer.format.row_bytes, 68);
-  // 21 layers with 64 + 64 rows a page, 20 with 2: about 3.5 KB a token.
-  EXPECT_NEAR(static_cast<double>(canonical.page_bytes) / kPageTokens, 3514, 20);
-  EXPECT_LT(canonical.frontier_bytes, 16u << 20);
+  // 21 layers with 64 + 64 rows a page, 20 with 2: padded to 64 bytes a part.
+  EXPECT_EQ(canonical.page_bytes / kPageTokens, 3518u);
+  EXPECT_EQ(canonical.frontier_bytes, 15420416u);
 }
 
 TEST(HyperparamsTest, WriteThenReadIsTheSame) {
