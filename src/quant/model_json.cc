@@ -60,8 +60,9 @@ class ObjectReader {
   void expect(const char* key, const Json& wanted) {
     const auto found = object_.find(key);
     if (found == object_.end() || *found == wanted) return;
+    const bool is_scalar = found->is_primitive();
     problems_.add("{}{}: expected {}, found {}", prefix_, key, wanted.dump(),
-                  found->dump(-1, ' ', true, Json::error_handler_t::replace));
+                  is_scalar ? found->dump() : found->type_name());
   }
 
   bool contains(const char* key) const { return object_.contains(key); }

@@ -10,13 +10,39 @@
 
 namespace ds4 {
 
+// How the types of a new file are chosen (quant/recipe.h).
+struct TypeOptions {
+  std::string recipe;
+  std::vector<std::string> overrides;
+};
+
+struct ConvertCommandOptions {
+  std::string source_folder;
+  std::string output_path;
+  TypeOptions types;
+  std::string name;     // general.name; empty: the folder's
+  std::string license;  // general.license; empty: none
+  std::string chat_format = "preview";
+  bool no_mtp = false;
+  bool allow_extra = false;
+  int n_threads = 0;  // 0: one per core
+};
+Result<void> run_convert(const ConvertCommandOptions& options);
+
 struct SynthOptions {
   std::string shape_path;
   std::string output_path;
-  std::string recipe = "f32";
-  std::vector<std::string> type_overrides;
+  TypeOptions types;
   bool mtp = false;
 };
 Result<void> run_synth(const SynthOptions& options);
+
+struct InspectOptions {
+  std::string path;
+  std::string backend = "cpu";
+  bool all_tensors = false;
+};
+// Error: every reason why the file would not load.
+Result<void> run_inspect(const InspectOptions& options);
 
 }  // namespace ds4

@@ -2,11 +2,16 @@
 
 #include <CLI/CLI.hpp>
 
+#include "quant/recipe.h"
+#include "tools/common/options.h"
 #include "tools/gguf/commands.h"
 
 namespace ds4 {
 
 namespace {
+
+constexpr std::string_view kProgram = "ds4-gguf";
+constexpr int32_t kMaxThreads = 1024;
 
 // A sub-command and what it does with the options it was given.
 struct Command {
@@ -14,38 +19,69 @@ struct Command {
   std::function<Result<void>()> run;
 };
 
+std::string recipe_list() {
+  std::string text = "Recipes:\n";
+  for (const Recipe& recipe : recipes()) text += fmt::format("  {:<9} {}\n", recipe.name, recipe.doc);
+  return text;
+}
+
+void add_type_options(CLI::App& command, const std::string& recipe_flag, TypeOptions& types) {
+  command.add_option(recipe_flag, types.recipe, "types of the tensors, see below")->capture_default_str();
+  command
+      .add_option("--type", types.overrides,
+                  "PATTERN=TYPE: type of the tensors whose names match (* and ?); may be repeated, the last one counts")
+      ->allow_extra_args(false);
+  command.footer(recipe_list());
+}
+
+Command add_convert(CLI::App& app, ConvertCommandOptions& options) {
+  CLI::App* command = app.add_subcommand("convert", "Convert a published checkpoint (safetensors) to GGUF");
+  options.types.recipe = "bf16";
+  command->add_option("FOLDER", options.source_folder, "with config.json, tokenizer.json and safetensors")->required();
+  command->add_option("OUT", options.output_path, "GGUF file to write")->required();
+  add_type_options(*command, "--recipe", options.types);
+  command->add_option("--name", options.name, "name of the model (that of the folder)");
+  command->add_option("--license", options.license, "its licence");
+  command->add_option("--chat-format", options.chat_format, "revision of the prompt format: preview or 0731")
+      ->capture_default_str();
+  command->add_flag("--no-mtp", options.no_mtp, "leave the draft layer out");
+  command->add_flag("--allow-extra", options.allow_extra, "ignore tensors that have no place in the model");
+  add_integer_option(*command, "-t,--threads", options.n_threads, {1, kMaxThreads}, "CPU threads (one per core)");
+  return {command, [&options] { return run_convert(options); }};
+}
+
+Command add_inspect(CLI::App& app, InspectOptions& options) {
+  CLI::App* command = app.add_subcommand("inspect", "Show what is in a file, and whether it would load");
+  command->add_option("FILE", options.path, "GGUF file")->required();
+  command->add_option("--backend", options.backend, "the backend that would load it: cpu")->capture_default_str();
+  command->add_flag("--tensors", options.all_tensors, "list every tensor");
+  return {command, [&options] { return run_inspect(options); }};
+}
+
 Command add_synth(CLI::App& app, SynthOptions& options) {
   CLI::App* command = app.add_subcommand("synth", "Write a model whose weights follow from their names (synth-v1)");
+  options.types.recipe = "f32";
   command->add_option("SHAPE", options.shape_path, "JSON file with the sizes (hidden, heads, ..., ratios)")->required();
   command->add_option("OUT", options.output_path, "GGUF file to write")->required();
-  command->add_option("--types,--recipe", options.recipe, "Types of the tensors (see convert --help)")
-      ->capture_default_str();
-  command->add_option("--type", options.type_overrides, "PATTERN=TYPE: the type of tensors by name; may be repeated")
-      ->allow_extra_args(false);
-  command->add_flag("--mtp", options.mtp, "Add a draft layer");
+  add_type_options(*command, "--recipe,--types", options.types);
+  command->add_flag("--mtp", options.mtp, "add a draft layer");
   return {command, [&options] { return run_synth(options); }};
 }
 
-int report(const Result<void>& result) {
-  if (result.ok()) return 0;
-  fmt::print(stderr, "ds4-gguf: {}\n", result.error().message);
-  return error_code_info(result.error().code).exit_code;
-}
-
 int run(int argc, char** argv) {
-  CLI::App app("Makes, converts and inspects model files of the DeepSeek-V4 architecture.", "ds4-gguf");
-  app.require_subcommand(1);
+  CLI::App app("Makes, converts and inspects model files of the DeepSeek-V4 architecture.", std::string(kProgram));
+  app.require_subcommand(0, 1);
+  ConvertCommandOptions convert;
+  InspectOptions inspect;
   SynthOptions synth;
-  const Command commands[] = {add_synth(app, synth)};
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    return app.exit(error) == 0 ? 0 : error_code_info(ErrorCode::kInvalidArgument).exit_code;
-  }
+  const Command commands[] = {add_convert(app, convert), add_inspect(app, inspect), add_synth(app, synth)};
+  if (const auto exit_code = parse_command_line(app, argc, argv)) return *exit_code;
   for (const Command& command : commands) {
-    if (command.app->parsed()) return report(command.run());
+    if (!command.app->parsed()) continue;
+    auto result = command.run();
+    return result.ok() ? 0 : report_error(kProgram, result.error());
   }
-  return 0;
+  return report_usage_error(kProgram, "expected a command: convert, inspect or synth");
 }
 
 }  // namespace

@@ -17,8 +17,7 @@ constexpr int32_t kMinVocabulary = static_cast<int32_t>(kControlTokens.size()) +
 }  // namespace
 
 Result<void> run_synth(const SynthOptions& options) {
-  const Recipe& recipe = *TRY(recipe_from_flag("--types", options.recipe));
-  const std::vector<TypeOverride> overrides = TRY(overrides_from_flags(options.type_overrides));
+  const ChosenTypes types = TRY(choose_types(options.types));
   const std::string json = TRY(read_file(options.shape_path, kMaxShapeFileBytes));
   SyntheticShape shape = TRY(parse_synthetic_shape(json, options.shape_path));
   shape.mtp = options.mtp;
@@ -30,15 +29,16 @@ Result<void> run_synth(const SynthOptions& options) {
                       kMinVocabulary, shape.vocab);
   }
 
-  TypePlan plan = TRY(plan_types(expected_tensors(hyperparams.value()), recipe, overrides));
+  const std::vector<ExpectedTensor> tensors = expected_tensors(hyperparams.value());
+  TypePlan plan = TRY(plan_types(tensors, *types.recipe, types.overrides));
   SyntheticFile file;
   file.types = std::move(plan.types);
   file.metadata.set_string("general.name", "synth-v1");
-  file.metadata.set_u32("general.file_type", recipe.file_type);
+  file.metadata.set_u32("general.file_type", types.recipe->file_type);
   store_vocabulary(byte_level_vocabulary(static_cast<size_t>(shape.vocab)), file.metadata);
   TRY(write_synthetic_model(hyperparams.value(), file, options.output_path));
   print_fallbacks(plan.fallbacks);
-  print_written(options.output_path);
+  print_written(options.output_path, tensors.size());
   return {};
 }
 

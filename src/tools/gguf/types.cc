@@ -4,20 +4,17 @@
 
 namespace ds4 {
 
-Result<const Recipe*> recipe_from_flag(std::string_view flag, const std::string& value) {
-  auto recipe = find_recipe(value);
-  if (!recipe.ok()) return with_context(recipe.take_error(), flag);
-  return recipe;
-}
-
-Result<std::vector<TypeOverride>> overrides_from_flags(std::span<const std::string> values) {
-  std::vector<TypeOverride> overrides;
-  for (const std::string& value : values) {
-    auto parsed = parse_type_override(value);
+Result<ChosenTypes> choose_types(const TypeOptions& options) {
+  ChosenTypes chosen;
+  auto recipe = find_recipe(options.recipe);
+  if (!recipe.ok()) return with_context(recipe.take_error(), "--recipe");
+  chosen.recipe = recipe.value();
+  for (const std::string& text : options.overrides) {
+    auto parsed = parse_type_override(text);
     if (!parsed.ok()) return with_context(parsed.take_error(), "--type");
-    overrides.push_back(parsed.take_value());
+    chosen.overrides.push_back(parsed.take_value());
   }
-  return overrides;
+  return chosen;
 }
 
 void print_fallbacks(const std::vector<std::string>& fallbacks) {
@@ -26,10 +23,11 @@ void print_fallbacks(const std::vector<std::string>& fallbacks) {
   for (const std::string& line : fallbacks) fmt::print("  {}\n", line);
 }
 
-void print_written(const std::string& path) {
+void print_written(const std::string& path, size_t n_tensors) {
   const auto file = File::open_for_reading(path);
   const auto size_bytes = file.ok() ? file.value().size() : Result<uint64_t>(uint64_t{0});
-  fmt::print("wrote {}: {:.1f} MB\n", path, size_bytes.ok() ? static_cast<double>(size_bytes.value()) / 1e6 : 0.0);
+  fmt::print("wrote {}: {} tensors, {:.1f} MB\n", path, n_tensors,
+             size_bytes.ok() ? static_cast<double>(size_bytes.value()) / 1e6 : 0.0);
 }
 
 }  // namespace ds4

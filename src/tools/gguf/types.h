@@ -1,6 +1,7 @@
 #pragma once
 
-// From the flags --recipe and --type to one tensor type per tensor; shared by the commands that write models.
+// From the flags --recipe and --type to one tensor type per tensor, and the lines that the commands which write models
+// print at their end.
 
 #include <span>
 #include <string>
@@ -8,15 +9,19 @@
 
 #include "base/error.h"
 #include "quant/recipe.h"
+#include "tools/gguf/commands.h"
 
 namespace ds4 {
 
+struct ChosenTypes {
+  const Recipe* recipe = nullptr;
+  std::vector<TypeOverride> overrides;
+};
 // Errors name the flag.
-Result<const Recipe*> recipe_from_flag(std::string_view flag, const std::string& value);
-Result<std::vector<TypeOverride>> overrides_from_flags(std::span<const std::string> values);
+Result<ChosenTypes> choose_types(const TypeOptions& options);
 
 void print_fallbacks(const std::vector<std::string>& fallbacks);
-// "wrote PATH: 12.3 MB"
-void print_written(const std::string& path);
+// "wrote PATH: 40 tensors, 12.3 MB"
+void print_written(const std::string& path, size_t n_tensors);
 
 }  // namespace ds4
