@@ -43,7 +43,7 @@ BuilderTensor make_tensor(std::string_view dtype, std::vector<int64_t> shape, ui
     if (dtype == "F8_E4M3") bytes.write(static_cast<uint8_t>((code & 0x7F) == 0x7F ? 0 : code));
     if (dtype == "F8_E8M0") bytes.write(static_cast<uint8_t>(118 + code % 8));
     if (dtype == "I8") bytes.write(code);
-    if (dtype == "I64") bytes.write(static_cast<int64_t>(code % 8));
+    if (dtype == "I64") bytes.write(static_cast<int64_t>(code % 4));
   }
   return {std::string(dtype), std::move(shape), bytes.take()};
 }

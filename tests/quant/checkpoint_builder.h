@@ -21,7 +21,8 @@ struct BuilderTensor {
   std::vector<std::byte> bytes;
 };
 
-// Deterministic bytes of that many values: BF16 and F32 are small numbers, FP8 and FP4 any finite code, scales near 1.
+// Deterministic bytes of that many values: BF16 and F32 are small numbers, FP8 and FP4 any finite code, scales near 1;
+// expert ids are below 4.
 BuilderTensor make_tensor(std::string_view dtype, std::vector<int64_t> shape, uint64_t seed);
 
 class CheckpointBuilder {

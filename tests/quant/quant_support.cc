@@ -35,6 +35,7 @@ SyntheticShape wide_shape() {
   shape.q_lora = 256;
   shape.o_lora = 128;
   shape.ff = 256;
+  shape.experts = 4;
   return shape;
 }
 
