@@ -5,6 +5,13 @@
 
 namespace ds4 {
 
+namespace {
+
+// The reciprocal of a scale, or 0 where it overflows: a block so small, or zero, has only zero codes.
+float finite_or_zero(float reciprocal) { return std::isfinite(reciprocal) ? reciprocal : 0.0f; }
+
+}  // namespace
+
 ActivationForm activation_form(DType weight_type, NumericProfile profile) {
   if (profile == NumericProfile::kExact) return ActivationForm::kReal;
   switch (weight_type) {
@@ -28,7 +35,7 @@ void quantize_q8_0(const float* x, int64_t n, Q8_0Activation* out) {
     float amax = 0.0f;
     for (int i = 0; i < 32; ++i) amax = std::max(amax, std::fabs(values[i]));
     const float scale = amax / 127.0f;
-    const float inverse = scale != 0.0f ? 1.0f / scale : 0.0f;
+    const float inverse = finite_or_zero(1.0f / scale);
     out[block].scale = scale;
     for (int i = 0; i < 32; ++i) {
       out[block].codes[i] = static_cast<int8_t>(std::clamp(std::nearbyint(values[i] * inverse), -128.0f, 127.0f));
@@ -45,8 +52,8 @@ void quantize_q8_k(const float* x, int64_t n, Q8_KActivation* out) {
     for (int i = 0; i < 256; ++i) {
       if (std::fabs(values[i]) > std::fabs(extreme)) extreme = values[i];
     }
-    if (extreme == 0.0f) continue;
-    const float inverse = -127.0f / extreme;
+    const float inverse = finite_or_zero(-127.0f / extreme);
+    if (inverse == 0.0f) continue;
     q.scale = 1.0f / inverse;
     for (int i = 0; i < 256; ++i) {
       q.codes[i] = static_cast<int8_t>(std::clamp(std::nearbyint(values[i] * inverse), -128.0f, 127.0f));

@@ -51,12 +51,12 @@ void attend_head(const float* query, const std::vector<float>& rows, float sink,
 }  // namespace
 
 void CpuOps::attention(const AttentionArgs& args, const BatchView& batch, const KvMemory& kv, const TensorView& out) {
+  if (batch.n_rows == 0) return;
   const int64_t n_heads = args.query.shape[1];
   const int64_t width = args.query.shape[2];
   const std::vector<RowItem> items = list_rows(batch);
   // With few rows the heads of one row are shared out too; unpacking twice costs less than an idle thread.
-  const int64_t n_blocks =
-      std::min<int64_t>(n_heads, (pool_.n_threads() + batch.n_rows - 1) / std::max(batch.n_rows, 1));
+  const int64_t n_blocks = std::min<int64_t>(n_heads, (pool_.n_threads() + batch.n_rows - 1) / batch.n_rows);
   const int64_t block_heads = (n_heads + n_blocks - 1) / n_blocks;
   pool_.parallel_for(static_cast<int64_t>(items.size()) * n_blocks, 1, [&](int64_t first, int64_t last) {
     std::vector<float> rows;

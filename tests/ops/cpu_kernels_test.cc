@@ -1,0 +1,43 @@
+#include "backends/cpu/kernels.h"
+
+#include <gtest/gtest.h>
+
+#include "ops/case_builder.h"
+#include "ops/kv_rows.h"
+#include "ops/reference/dot.h"
+
+namespace ds4::test {
+
+namespace {
+
+TEST(CpuKernelsTest, UnpackRowEqualsTheDefinitionForEveryCodeAndScale) {
+  const KvRowFormat format = case_row_format(KvEncoding::kFp8, 148, 20);  // two whole groups and an F16 tail
+  std::vector<float> expected(148);
+  std::vector<float> actual(148);
+  for (int scale = 1; scale < 255; ++scale) {
+    std::vector<std::byte> row(static_cast<size_t>(format.row_bytes));
+    for (size_t i = 0; i < 128; ++i) {
+      const size_t code = (2 * i + static_cast<size_t>(scale) % 2) % 256;
+      row[i] = static_cast<std::byte>((code & 0x7F) == 0x7F ? 0 : code);  // packed rows hold no NaN
+    }
+    row[128] = static_cast<std::byte>(scale);
+    row[129] = static_cast<std::byte>(255 - scale);
+    for (size_t i = 130; i < 170; ++i) row[i] = static_cast<std::byte>((i * 7 + static_cast<size_t>(scale)) % 120);
+    unpack_kv_row(row.data(), format, expected.data());
+    cpu::unpack_row(row.data(), format, actual.data());
+    for (size_t i = 0; i < expected.size(); ++i)
+      ASSERT_EQ(actual[i], expected[i]) << "scale " << scale << " value " << i;
+  }
+}
+
+TEST(CpuKernelsTest, DotKeepsTheReferencesOrder) {
+  for (int64_t n = 0; n < 70; ++n) {
+    const auto a = make_values({}, n, 1);
+    const auto b = make_values({.scale = 100.0f}, n, 2);
+    EXPECT_EQ(cpu::dot(a.data(), b.data(), n), reference::dot<float>(a.data(), b.data(), n)) << n;
+  }
+}
+
+}  // namespace
+
+}  // namespace ds4::test
