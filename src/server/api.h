@@ -1,0 +1,72 @@
+#pragma once
+
+// What the dialects share: the seam to the engine, errors as clients see them, and names and ids. A dialect is a pair
+// of functions: body -> request (or ApiError), and request -> EventSink that writes the answer to a Responder.
+// Generator is the only door to the model, so tests can stand in for it. All of it may be used by any thread.
+
+#include <cstddef>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "base/error.h"
+#include "chat/message.h"
+#include "engine/request.h"
+#include "server/http_message.h"
+
+namespace ds4 {
+
+// Facts about the served model, and what requests get that do not choose.
+struct ServedModel {
+  std::string id;    // as listed: no spaces
+  std::string name;  // as the file calls itself
+  int64_t created_s = 0;
+  int32_t ctx_tokens = 0;
+  int32_t default_max_tokens = kUnlimitedTokens;
+  bool thinks_by_default = true;
+  ReasoningEffort default_effort = ReasoningEffort::kDefault;
+};
+
+inline constexpr std::string_view kModelAlias = "deepseek-v4-flash";
+// The hosted API's names: they choose the thinking mode of requests that do not.
+inline constexpr std::string_view kChatAlias = "deepseek-chat";
+inline constexpr std::string_view kReasonerAlias = "deepseek-reasoner";
+
+class Generator {
+ public:
+  virtual ~Generator() = default;
+  virtual const ServedModel& model() const = 0;
+  // Engine::prepare() and EngineThread::submit().
+  virtual Result<GenerateRequest> prepare(const Conversation& conversation, const RenderOptions& options) const = 0;
+  virtual Result<void> submit(GenerateRequest request) = 0;
+  // Also of a prompt that does not fit.
+  virtual Result<size_t> count_prompt_tokens(const Conversation& conversation, const RenderOptions& options) const = 0;
+};
+
+struct ApiError {
+  int status = 400;
+  std::string message;
+  std::string param{};                      // the field that is wrong, or empty
+  std::string code{};                       // for programs, or empty
+  std::optional<size_t> n_prompt_tokens{};  // with code context_length_exceeded
+  int32_t n_ctx = 0;
+};
+
+// Status and code by the error's code; `param` names the field that an invalid argument came from.
+ApiError to_api_error(const Error& error, std::string_view param);
+
+// {"error":{"message","type","param","code"}}, in one line.
+std::string openai_error_json(const ApiError& error);
+// The same as an answer; busy ones tell when to come back.
+HttpResponse openai_error_response(const ApiError& error);
+
+// Lower case, with '-' for everything that is not a letter, digit, '.', '_' or '-'.
+std::string model_id_from_name(std::string_view name);
+
+// prefix + 2 * n_bytes hexadecimal digits that nobody can guess.
+std::string random_id(std::string_view prefix, size_t n_bytes = 12);
+
+int64_t unix_time_s();
+
+}  // namespace ds4

@@ -1,0 +1,420 @@
+#include <algorithm>
+#include <array>
+#include <limits>
+#include <utility>
+
+#include "server/json_fields.h"
+#include "server/openai_chat.h"
+
+namespace ds4 {
+namespace {
+
+constexpr size_t kMaxShownProblems = 8;
+constexpr size_t kMaxStopStrings = 16;
+constexpr int64_t kMaxTopLogprobs = 20;
+// Of text parts: the same as between the blocks of one turn, so that splitting a text differently changes little.
+constexpr std::string_view kPartSeparator = "\n\n";
+
+Message make_message(Role role, std::string content = {}) {
+  Message message;
+  message.role = role;
+  message.content = std::move(content);
+  return message;
+}
+
+void append_text(std::string& text, std::string_view more) {
+  if (!text.empty() && !more.empty()) text += kPartSeparator;
+  text += more;
+}
+
+ApiError to_api_error(const FieldProblems& problems) {
+  ApiError error{.status = 400, .message = {}, .param = problems.front().param};
+  for (size_t i = 0; i < std::min(problems.size(), kMaxShownProblems); ++i) {
+    if (i > 0) error.message += "; ";
+    error.message += fmt::format("{}: {}", problems[i].param, problems[i].message);
+  }
+  if (problems.size() > kMaxShownProblems) {
+    error.message += fmt::format("; and {} more problems", problems.size() - kMaxShownProblems);
+  }
+  return error;
+}
+
+// The conversation of a request.
+class MessagesParser {
+ public:
+  explicit MessagesParser(FieldProblems& problems) : problems_(problems) {}
+
+  Conversation parse(const JsonValue& messages) && {
+    for (size_t i = 0; i < messages.items.size(); ++i) {
+      const std::string path = fmt::format("messages[{}]", i);
+      if (messages.items[i].kind == JsonValue::Kind::kObject) {
+        parse_message(JsonFields(messages.items[i], path, problems_), i + 1 == messages.items.size());
+      } else {
+        problems_.push_back({path, fmt::format("expected an object, found {}", json_kind_name(messages.items[i]))});
+      }
+    }
+    return std::move(conversation_);
+  }
+
+ private:
+  void parse_message(JsonFields fields, bool is_last) {
+    const JsonValue* role = fields.find("role");
+    if (role == nullptr) return fields.problem("role", "missing");
+    const std::string name = fields.string("role").value_or("");
+    if (name == "system" || name == "developer") return add_system(fields);
+    if (name == "user") {
+      conversation_.messages.push_back(make_message(Role::kUser, join(text_parts(fields, "content"))));
+    } else if (name == "assistant") {
+      add_assistant(fields, is_last);
+    } else if (name == "tool" || name == "function") {
+      add_tool_result(fields);
+    } else if (!name.empty()) {
+      fields.problem("role", fmt::format("expected system, developer, user, assistant or tool, found '{}'", name));
+    }
+  }
+
+  // Those in front are the system prompt; a later one stays where it is, as a note in a user turn, because moving it
+  // would change the beginning of the prompt, which earlier requests share.
+  void add_system(JsonFields& fields) {
+    std::string content = join(text_parts(fields, "content"));
+    std::vector<Message>& messages = conversation_.messages;
+    if (messages.empty()) {
+      messages.push_back(make_message(Role::kSystem, std::move(content)));
+    } else if (messages.back().role == Role::kSystem) {
+      append_text(messages.back().content, content);
+    } else {
+      messages.push_back(make_message(Role::kUser, std::move(content)));
+    }
+  }
+
+  void add_assistant(JsonFields& fields, bool is_last) {
+    Message message = make_message(Role::kAssistant, join(text_parts(fields, "content")));
+    message.reasoning_content = join(text_parts(fields, "reasoning_content"));
+    if (const JsonValue* calls = fields.array("tool_calls")) add_tool_calls(*calls, fields, message);
+    if (const JsonValue* call = fields.object("function_call")) {
+      add_call("", JsonFields(*call, fields.path("function_call"), problems_), message);
+    }
+    message.without_eos = fields.boolean("prefix").value_or(false);
+    if (message.without_eos != is_last) {
+      fields.problem("prefix", is_last ? "an assistant message at the end must have prefix: true, to be continued"
+                                       : "only the last message can be continued");
+    }
+    std::vector<Message>& messages = conversation_.messages;
+    if (messages.empty() || messages.back().role != Role::kAssistant) return messages.push_back(std::move(message));
+    append_text(messages.back().content, message.content);
+    append_text(messages.back().reasoning_content, message.reasoning_content);
+    std::move(message.tool_calls.begin(), message.tool_calls.end(), std::back_inserter(messages.back().tool_calls));
+    messages.back().without_eos = message.without_eos;
+  }
+
+  void add_tool_calls(const JsonValue& calls, JsonFields& fields, Message& message) {
+    for (size_t i = 0; i < calls.items.size(); ++i) {
+      const std::string key = fmt::format("tool_calls[{}]", i);
+      if (calls.items[i].kind != JsonValue::Kind::kObject) {
+        fields.wrong_type(key, "an object", calls.items[i]);
+        continue;
+      }
+      JsonFields call(calls.items[i], fields.path(key), problems_);
+      const JsonValue* function = call.object("function");
+      if (function == nullptr) {
+        if (call.find("function") == nullptr) call.problem("function", "missing; only function calls are supported");
+        continue;
+      }
+      add_call(call.string("id").value_or(""), JsonFields(*function, call.path("function"), problems_), message);
+    }
+  }
+
+  void add_call(std::string id, JsonFields function, Message& message) {
+    const std::string name = function.string("name").value_or("");
+    if (name.empty()) function.problem("name", "missing");
+    message.tool_calls.push_back({.id = std::move(id), .name = name, .arguments = arguments_of(function)});
+  }
+
+  // A call that was cut off has no valid arguments; as a JSON string they stay in the history as they are.
+  static std::string arguments_of(JsonFields& function) {
+    const JsonValue* arguments = function.find("arguments");
+    if (arguments == nullptr) return "{}";
+    if (arguments->kind != JsonValue::Kind::kString) return dump_json(*arguments);
+    if (arguments->text.empty()) return "{}";
+    return parse_json(arguments->text).ok() ? arguments->text : json_string(arguments->text);
+  }
+
+  void add_tool_result(JsonFields& fields) {
+    Message message = make_message(Role::kTool);
+    message.tool_call_id = fields.string("tool_call_id").value_or("");
+    std::vector<std::string> parts = text_parts(fields, "content");
+    if (parts.size() == 1) {
+      message.content = std::move(parts.front());
+    } else {
+      for (std::string& part : parts) message.parts.push_back({.type = "text", .text = std::move(part)});
+    }
+    conversation_.messages.push_back(std::move(message));
+  }
+
+  static std::string join(const std::vector<std::string>& parts) {
+    std::string text;
+    for (size_t i = 0; i < parts.size(); ++i) {
+      if (i > 0) text += kPartSeparator;
+      text += parts[i];
+    }
+    return text;
+  }
+
+  // A string, or an array of strings and text parts.
+  std::vector<std::string> text_parts(JsonFields& fields, std::string_view key) {
+    const JsonValue* value = fields.find(key);
+    if (value == nullptr) return {};
+    if (value->kind == JsonValue::Kind::kString) return {value->text};
+    std::vector<std::string> parts;
+    if (value->kind != JsonValue::Kind::kArray) fields.wrong_type(key, "a string or an array of parts", *value);
+    for (size_t i = 0; i < value->items.size(); ++i) {
+      const JsonValue& item = value->items[i];
+      const std::string path = fmt::format("{}[{}]", key, i);
+      if (item.kind == JsonValue::Kind::kString) {
+        parts.push_back(item.text);
+      } else if (item.kind == JsonValue::Kind::kObject) {
+        parts.push_back(part_text(JsonFields(item, fields.path(path), problems_)));
+      } else {
+        fields.wrong_type(path, "a string or a part", item);
+      }
+    }
+    return parts;
+  }
+
+  static std::string part_text(JsonFields part) {
+    const std::string type = part.string("type").value_or("text");
+    if (type != "text" && type != "refusal") {
+      part.problem("type", fmt::format("'{}' is not supported: the model reads text only", type));
+      return {};
+    }
+    if (part.find(type) == nullptr) part.problem(type, "missing");
+    return part.string(type).value_or("");
+  }
+
+  FieldProblems& problems_;
+  Conversation conversation_;
+};
+
+class ChatParser {
+ public:
+  ChatParser(const JsonValue& body, const ServedModel& served) : fields_(body, "", problems_), served_(served) {}
+
+  std::variant<ChatRequest, ApiError> parse() && {
+    request_.model = fields_.string("model").value_or(served_.id);
+    parse_messages();
+    parse_tools();
+    parse_limits();
+    parse_sampling();
+    parse_logprobs();
+    parse_thinking();
+    request_.stream = fields_.boolean("stream").value_or(false);
+    if (const JsonValue* options = fields_.object("stream_options")) {
+      request_.include_usage =
+          JsonFields(*options, "stream_options", problems_).boolean("include_usage").value_or(false);
+    }
+    refuse_unsupported();
+    if (!problems_.empty()) return to_api_error(problems_);
+    return std::move(request_);
+  }
+
+ private:
+  void parse_messages() {
+    const JsonValue* messages = fields_.array("messages");
+    if (messages != nullptr && !messages->items.empty()) {
+      request_.conversation = MessagesParser(problems_).parse(*messages);
+    } else if (messages != nullptr || fields_.find("messages") == nullptr) {
+      fields_.problem("messages", "at least one message is needed");
+    }
+  }
+
+  void parse_tools() {
+    std::vector<std::string> tools;
+    if (const JsonValue* list = fields_.array("tools")) {
+      for (size_t i = 0; i < list->items.size(); ++i) parse_tool(list->items[i], fmt::format("tools[{}]", i), tools);
+    }
+    if (const JsonValue* choice = fields_.find("tool_choice")) {
+      const std::string& text = choice->text;
+      const bool is_string = choice->kind == JsonValue::Kind::kString;
+      if (is_string && text == "none") {
+        tools.clear();
+      } else if (!is_string || text != "auto") {
+        fields_.problem("tool_choice", "only \"auto\" and \"none\" are supported: calls cannot be forced");
+      }
+    }
+    if (tools.empty()) return;
+    std::vector<Message>& messages = request_.conversation.messages;
+    if (messages.empty() || messages.front().role != Role::kSystem) {
+      messages.insert(messages.begin(), make_message(Role::kSystem));
+    }
+    messages.front().tools = std::move(tools);
+  }
+
+  void parse_tool(const JsonValue& tool, std::string_view key, std::vector<std::string>& tools) {
+    if (tool.kind != JsonValue::Kind::kObject) return fields_.wrong_type(key, "an object", tool);
+    JsonFields fields(tool, std::string(key), problems_);
+    const std::string type = fields.string("type").value_or("function");
+    if (type != "function") {
+      return fields.problem("type", fmt::format("expected 'function', found '{}'", type));
+    }
+    const JsonValue* function = fields.object("function");
+    if (function == nullptr) {
+      if (fields.find("function") == nullptr) fields.problem("function", "missing");
+      return;
+    }
+    JsonFields definition(*function, fields.path("function"), problems_);
+    if (definition.string("name").value_or("").empty()) definition.problem("name", "missing");
+    tools.push_back(dump_json(*function));
+  }
+
+  void parse_limits() {
+    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
+    const std::optional<int64_t> old_name = fields_.integer("max_tokens", 0, kMost);
+    const std::optional<int64_t> max_tokens = fields_.integer("max_completion_tokens", 0, kMost);
+    const int64_t chosen = max_tokens.value_or(old_name.value_or(served_.default_max_tokens));
+    request_.max_tokens = static_cast<int32_t>(std::min<int64_t>(chosen, kUnlimitedTokens));
+
+    const JsonValue* stop = fields_.find("stop");
+    if (stop == nullptr) return;
+    if (stop->kind == JsonValue::Kind::kString) {
+      if (!stop->text.empty()) request_.stop_strings.push_back(stop->text);
+      return;
+    }
+    if (stop->kind != JsonValue::Kind::kArray)
+      return fields_.wrong_type("stop", "a string or an array of strings", *stop);
+    for (size_t i = 0; i < stop->items.size(); ++i) {
+      const JsonValue& item = stop->items[i];
+      if (item.kind != JsonValue::Kind::kString) {
+        fields_.wrong_type(fmt::format("stop[{}]", i), "a string", item);
+      } else if (!item.text.empty()) {
+        request_.stop_strings.push_back(item.text);
+      }
+    }
+    if (request_.stop_strings.size() > kMaxStopStrings) {
+      fields_.problem("stop", fmt::format("at most {} strings are supported", kMaxStopStrings));
+    }
+  }
+
+  void parse_sampling() {
+    SamplingParams& sampling = request_.sampling;
+    const auto number = [this](std::string_view key, double max, float& value) {
+      value = static_cast<float>(fields_.number(key, 0, max).value_or(value));
+    };
+    number("temperature", 2, sampling.temperature);
+    number("top_p", 1, sampling.top_p);
+    number("min_p", 1, sampling.min_p);
+    // To the sampler 0 means off; to a client, the likeliest token alone.
+    sampling.top_p = std::max(sampling.top_p, std::numeric_limits<float>::min());
+    // -1 is another way to say off.
+    const int64_t top_k = fields_.integer("top_k", -1, std::numeric_limits<int32_t>::max()).value_or(sampling.top_k);
+    sampling.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
+    const auto seed = fields_.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
+    if (seed) sampling.seed = static_cast<uint64_t>(*seed);
+  }
+
+  void parse_logprobs() {
+    const bool wanted = fields_.boolean("logprobs").value_or(false);
+    const std::optional<int64_t> n_top = fields_.integer("top_logprobs", 0, kMaxTopLogprobs);
+    if (n_top.value_or(0) > 0 && !wanted) fields_.problem("top_logprobs", "needs logprobs: true");
+    if (wanted) request_.n_top_logprobs = static_cast<int32_t>(n_top.value_or(0));
+  }
+
+  // An explicit switch decides; then effort "none"; then the name of the model; then any other effort; then the
+  // default.
+  void parse_thinking() {
+    const std::optional<bool> explicit_switch = thinking_switch();
+    bool thinks = served_.thinks_by_default;
+    request_.render.effort = served_.default_effort;
+    if (const std::optional<std::string> effort = fields_.string("reasoning_effort")) {
+      constexpr std::array<std::pair<std::string_view, ReasoningEffort>, 7> kEfforts{{
+          {"none", ReasoningEffort::kDefault},
+          {"minimal", ReasoningEffort::kDefault},
+          {"low", ReasoningEffort::kDefault},
+          {"medium", ReasoningEffort::kDefault},
+          {"high", ReasoningEffort::kHigh},
+          {"xhigh", ReasoningEffort::kMax},
+          {"max", ReasoningEffort::kMax},
+      }};
+      const auto* known =
+          std::find_if(kEfforts.begin(), kEfforts.end(), [&](const auto& e) { return e.first == *effort; });
+      if (known == kEfforts.end()) {
+        fields_.problem("reasoning_effort",
+                        fmt::format("expected none, minimal, low, medium, high, xhigh or max, found '{}'", *effort));
+      } else {
+        request_.render.effort = known->second;
+        thinks = true;
+      }
+      if (*effort == "none") return set_thinking(false);
+    }
+    if (request_.model == kChatAlias) thinks = false;
+    if (request_.model == kReasonerAlias) thinks = true;
+    set_thinking(explicit_switch.value_or(thinks));
+  }
+
+  void set_thinking(bool thinks) {
+    request_.render.thinking_mode = thinks ? ThinkingMode::kThinking : ThinkingMode::kChat;
+  }
+
+  std::optional<bool> thinking_switch() {
+    std::optional<bool> thinks = fields_.boolean("think");
+    const JsonValue* thinking = fields_.find("thinking");
+    if (thinking == nullptr) return thinks;
+    if (thinking->kind != JsonValue::Kind::kObject) {
+      const std::optional<bool> plain = fields_.boolean("thinking");
+      return plain ? plain : thinks;
+    }
+    JsonFields fields(*thinking, "thinking", problems_);
+    const std::string type = fields.string("type").value_or("enabled");
+    if (type == "disabled") return false;
+    if (type != "enabled" && type != "adaptive" && type != "auto") {
+      fields.problem("type", fmt::format("expected 'enabled', 'disabled' or 'adaptive', found '{}'", type));
+    }
+    return true;
+  }
+
+  void refuse_unsupported() {
+    if (fields_.integer("n", 1, std::numeric_limits<int32_t>::max()).value_or(1) != 1) {
+      fields_.problem("n", "only one answer per request is supported");
+    }
+    for (const std::string_view key : {"presence_penalty", "frequency_penalty"}) {
+      if (fields_.number(key, -2, 2).value_or(0) != 0) fields_.problem(key, "penalties are not supported");
+    }
+    if (const JsonValue* bias = fields_.object("logit_bias"); bias != nullptr && !bias->members.empty()) {
+      fields_.problem("logit_bias", "is not supported");
+    }
+    if (const JsonValue* format = fields_.object("response_format")) {
+      JsonFields fields(*format, "response_format", problems_);
+      const std::string type = fields.string("type").value_or("text");
+      if (type != "text") {
+        fields_.problem("response_format", fmt::format("'{}' is not supported: answers are free text", type));
+      }
+    }
+    if (const JsonValue* modalities = fields_.array("modalities")) {
+      for (const JsonValue& modality : modalities->items) {
+        if (modality.text != "text") fields_.problem("modalities", "the model writes text only");
+      }
+    }
+    if (fields_.find("audio") != nullptr) fields_.problem("audio", "the model writes text only");
+    if (const JsonValue* functions = fields_.find("functions"); functions != nullptr && !functions->items.empty()) {
+      fields_.problem("functions", "use tools");
+    }
+  }
+
+  FieldProblems problems_;
+  JsonFields fields_;
+  const ServedModel& served_;
+  ChatRequest request_;
+};
+
+}  // namespace
+
+std::variant<ChatRequest, ApiError> parse_chat_request(std::string body, const ServedModel& served) {
+  const Result<JsonValue> json = parse_json_body(std::move(body));
+  if (!json.ok()) return ApiError{.status = 400, .message = json.error().message};
+  if (json.value().kind != JsonValue::Kind::kObject) {
+    return ApiError{.status = 400,
+                    .message = fmt::format("the body must be a JSON object, found {}", json_kind_name(json.value()))};
+  }
+  return ChatParser(json.value(), served).parse();
+}
+
+}  // namespace ds4
