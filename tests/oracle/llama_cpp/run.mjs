@@ -9,7 +9,7 @@ import path from "node:path";
 
 const kRelativeTolerance = 2e-4;
 const here = import.meta.dirname;
-const [binDir, ...only] = process.argv.slice(2);
+const [binDir, ...only] = [path.resolve(process.argv[2]), ...process.argv.slice(3)];
 const work = fs.mkdtempSync(path.join(os.tmpdir(), "ds4-llama-"));
 process.on("exit", () => fs.rmSync(work, { recursive: true, force: true }));
 

@@ -10,7 +10,7 @@ import path from "node:path";
 import OpenAI from "openai";
 
 const kStartTimeoutMs = 60_000;
-const binDir = process.argv[2];
+const binDir = path.resolve(process.argv[2]);
 const question = { role: "user", content: "Which city is the capital of France?" };
 const weatherTool = {
   type: "function",
