@@ -73,8 +73,8 @@ void ReferenceOps<Real>::hc_mix(const TensorView& mix, const TensorView& scale, 
                                 const HcParams& params, const HcSplit& out) {
   const int64_t n = params.n_streams;
   for (int64_t r = 0; r < mix.shape[0]; ++r) {
-    reference::hc_mix_row<Real>(mix.f32() + r * mix.shape[1], scale.f32(), base.f32(), params, out.pre.f32() + r * n,
-                                out.post.f32() + r * n, out.comb.f32() + r * n * n);
+    reference::hc_mix_row<Real>(mix.f32() + r * mix.shape[1], scale.f32(), base.f32(), params,
+                                {out.pre.f32() + r * n, out.post.f32() + r * n, out.comb.f32() + r * n * n});
   }
 }
 

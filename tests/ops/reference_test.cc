@@ -138,7 +138,7 @@ class HcTest : public ::testing::Test {
             (r == c ? 2.0f : 0.0f) + 0.3f * static_cast<float>((3 * r + 5 * c) % 4);
     }
     constexpr float kScale[] = {1.0f, 1.0f, 1.5f};
-    reference::hc_mix_row<float>(mix.data(), kScale, base.data(), {}, pre.data(), post.data(), comb.data());
+    reference::hc_mix_row<float>(mix.data(), kScale, base.data(), HcParams{}, {pre.data(), post.data(), comb.data()});
   }
   std::array<float, 4> pre;
   std::array<float, 4> post;

@@ -58,8 +58,8 @@ void CpuOps::hc_mix(const TensorView& mix, const TensorView& scale, const Tensor
   const int64_t n = params.n_streams;
   pool_.parallel_for(mix.shape[0], 8, [&](int64_t first, int64_t last) {
     for (int64_t r = first; r < last; ++r) {
-      reference::hc_mix_row<float>(mix.f32() + r * mix.shape[1], scale.f32(), base.f32(), params, out.pre.f32() + r * n,
-                                   out.post.f32() + r * n, out.comb.f32() + r * n * n);
+      reference::hc_mix_row<float>(mix.f32() + r * mix.shape[1], scale.f32(), base.f32(), params,
+                                   {out.pre.f32() + r * n, out.post.f32() + r * n, out.comb.f32() + r * n * n});
     }
   });
 }

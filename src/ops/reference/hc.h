@@ -36,22 +36,27 @@ void sinkhorn(Real* comb, const HcParams& params) {
   }
 }
 
-// mix [2S + S*S] -> pre [S], post [S], comb [S, S]
+struct HcMixRow {
+  float* pre;   // [S]
+  float* post;  // [S]
+  float* comb;  // [S, S]
+};
+
+// mix [2S + S*S]
 template <class Real>
-void hc_mix_row(const float* mix, const float* scale, const float* base, const HcParams& params, float* pre,
-                float* post, float* comb) {
+void hc_mix_row(const float* mix, const float* scale, const float* base, const HcParams& params, const HcMixRow& out) {
   const int n = params.n_streams;
   const auto value = [&](int i, int part) {
     return static_cast<Real>(mix[i]) * static_cast<Real>(scale[part]) + static_cast<Real>(base[i]);
   };
   for (int i = 0; i < n; ++i) {
-    pre[i] = static_cast<float>(sigmoid(value(i, 0)) + static_cast<Real>(params.epsilon));
-    post[i] = static_cast<float>(Real(2) * sigmoid(value(n + i, 1)));
+    out.pre[i] = static_cast<float>(sigmoid(value(i, 0)) + static_cast<Real>(params.epsilon));
+    out.post[i] = static_cast<float>(Real(2) * sigmoid(value(n + i, 1)));
   }
   std::vector<Real> matrix(static_cast<size_t>(n * n));
   for (int i = 0; i < n * n; ++i) matrix[static_cast<size_t>(i)] = value(2 * n + i, 2);
   sinkhorn(matrix.data(), params);
-  for (int i = 0; i < n * n; ++i) comb[i] = static_cast<float>(matrix[static_cast<size_t>(i)]);
+  for (int i = 0; i < n * n; ++i) out.comb[i] = static_cast<float>(matrix[static_cast<size_t>(i)]);
 }
 
 template <class Real>
