@@ -45,14 +45,19 @@ bool EngineThread::take_requests(bool has_work) {
   State state = State::kRunning;
   {
     std::unique_lock lock(mutex_);
+    n_waiting_in_scheduler_ = scheduler_.n_waiting();
     if (!has_work) changed_.wait(lock, [this] { return !inbox_.empty() || state_ != State::kRunning; });
     requests.swap(inbox_);
     state = state_;
-    n_waiting_in_scheduler_ = scheduler_.n_waiting() + requests.size();
+    n_waiting_in_scheduler_ += requests.size();
   }
   // Without the lock: a request that cannot run answers its sink at once.
   for (GenerateRequest& request : requests) scheduler_.submit(std::move(request));
   if (state == State::kCancelling) scheduler_.cancel_all();
+  {
+    const std::lock_guard lock(mutex_);
+    n_waiting_in_scheduler_ = scheduler_.n_waiting();
+  }
   return state == State::kRunning || scheduler_.n_waiting() + scheduler_.n_running() > 0;
 }
 

@@ -35,6 +35,7 @@ void Scheduler::submit(GenerateRequest request) {
     return;
   }
   waiting_.push_back(std::move(request));
+  admit();
 }
 
 Result<void> Scheduler::check(const GenerateRequest& request) const {

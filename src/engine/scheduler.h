@@ -31,7 +31,8 @@ class Scheduler {
   // the cache's sequences are its alone.
   Scheduler(ForwardPass& forward, KvCache& cache, const Tokenizer* tokenizer, const SchedulerOptions& options);
 
-  // Queues the request; the caller bounds the queue (n_waiting). An impossible one fails at once, through its sink.
+  // Gives the request a free slot or queues it; the caller bounds the queue (n_waiting). An impossible one fails at
+  // once, through its sink.
   void submit(GenerateRequest request);
 
   // One forward pass, if there is anything to run. False: nothing is left to do.

@@ -1,0 +1,233 @@
+#include "engine/scheduler.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/engine_fixture.h"
+
+namespace ds4 {
+namespace {
+
+using test::some_tokens;
+using test::TinyEngine;
+using test::TinyRequest;
+
+void run_to_end(Scheduler& scheduler) {
+  int n_steps = 0;
+  while (scheduler.step()) ASSERT_LT(++n_steps, 2000) << "the scheduler does not come to an end";
+}
+
+std::vector<int32_t> answer_alone(const TinyRequest& wanted) {
+  TinyEngine engine;
+  const TinyRequest request(wanted.request.prompt_tokens, wanted.request.max_tokens);
+  request.submit(*engine.scheduler);
+  run_to_end(*engine.scheduler);
+  return request.sink->tokens();
+}
+
+TEST(SchedulerTest, HasNothingToDoWhenEmpty) {
+  TinyEngine engine;
+  EXPECT_FALSE(engine.scheduler->step());
+}
+
+TEST(SchedulerTest, AnswersDoNotDependOnNeighbours) {
+  TinyEngine engine;
+  std::vector<TinyRequest> requests;
+  const std::vector<int32_t> prompt_sizes{1, 3, 31, 32, 33, 70, 150, 4};  // twice as many as slots
+  for (size_t i = 0; i < prompt_sizes.size(); ++i) {
+    requests.emplace_back(some_tokens(prompt_sizes[i], i + 1), 6 + static_cast<int32_t>(i));
+  }
+  for (size_t i = 0; i < requests.size(); ++i) {
+    requests[i].submit(*engine.scheduler);
+    if (i % 3 == 2) engine.scheduler->step();
+  }
+  run_to_end(*engine.scheduler);
+  for (const TinyRequest& request : requests) {
+    ASSERT_NE(request.sink->last<Finished>(), nullptr);
+    EXPECT_FALSE(request.sink->tokens().empty());
+    EXPECT_EQ(request.sink->tokens(), answer_alone(request));
+  }
+  EXPECT_EQ(engine.cache->n_free_slots(), 4);
+  EXPECT_EQ(engine.cache->n_free_pages(), engine.cache->limits().n_pages);
+}
+
+TEST(SchedulerTest, SampledAnswersDependOnTheSeedOnly) {
+  std::vector<std::vector<int32_t>> answers;
+  for (const bool has_neighbour : {false, true}) {
+    TinyEngine engine;
+    TinyRequest neighbour(some_tokens(40, 9), 20);
+    if (has_neighbour) neighbour.submit(*engine.scheduler);
+    TinyRequest request(some_tokens(10, 1), 20);
+    request.request.sampling = {.temperature = 1.5F, .min_p = 0, .seed = 42};
+    request.submit(*engine.scheduler);
+    run_to_end(*engine.scheduler);
+    answers.push_back(request.sink->tokens());
+  }
+  EXPECT_EQ(answers[0], answers[1]);
+  EXPECT_FALSE(answers[0].empty());
+}
+
+TEST(SchedulerTest, TwoRequestsAreServedInterleaved) {
+  TinyEngine engine;
+  const TinyRequest first(some_tokens(5, 1), 10);
+  const TinyRequest second(some_tokens(5, 2), 10);
+  first.submit(*engine.scheduler);
+  second.submit(*engine.scheduler);
+  for (size_t n = 1; n <= 5; ++n) {
+    ASSERT_TRUE(engine.scheduler->step());
+    EXPECT_EQ(first.sink->tokens().size(), n);
+    EXPECT_EQ(second.sink->tokens().size(), n);
+  }
+}
+
+TEST(SchedulerTest, ShortPromptDoesNotWaitForALongOne) {
+  TinyEngine engine;
+  const TinyRequest long_one(some_tokens(300, 1), 2);
+  const TinyRequest short_one(some_tokens(5, 2), 2);
+  long_one.submit(*engine.scheduler);
+  short_one.submit(*engine.scheduler);
+  engine.scheduler->step();
+  engine.scheduler->step();
+  EXPECT_EQ(short_one.sink->tokens().size(), 1U);
+  EXPECT_TRUE(long_one.sink->tokens().empty());
+  run_to_end(*engine.scheduler);
+  EXPECT_EQ(long_one.sink->tokens().size(), 2U);
+}
+
+TEST(SchedulerTest, LongPromptsTakeTurns) {
+  TinyEngine engine;
+  const TinyRequest a(some_tokens(100, 1), 1);
+  const TinyRequest b(some_tokens(100, 2), 1);
+  a.submit(*engine.scheduler);
+  b.submit(*engine.scheduler);
+  for (int i = 0; i < 4; ++i) engine.scheduler->step();
+  ASSERT_FALSE(a.sink->events.empty());
+  ASSERT_FALSE(b.sink->events.empty());
+  EXPECT_EQ(a.sink->all<PrefillProgress>().back().done_tokens, 64U);
+  EXPECT_EQ(b.sink->all<PrefillProgress>().back().done_tokens, 64U);
+}
+
+TEST(SchedulerTest, DecodingGoesOnDuringALongPrefill) {
+  TinyEngine engine;
+  const TinyRequest talker(some_tokens(3, 1), 50);
+  talker.submit(*engine.scheduler);
+  engine.scheduler->step();
+  const TinyRequest reader(some_tokens(320, 2), 1);
+  reader.submit(*engine.scheduler);
+  for (int i = 0; i < 5; ++i) engine.scheduler->step();
+  EXPECT_EQ(talker.sink->tokens().size(), 6U);
+  EXPECT_EQ(reader.sink->all<PrefillProgress>().size(), 5U);
+}
+
+TEST(SchedulerTest, RequestsWaitForASlotInOrder) {
+  TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 100}});
+  const TinyRequest first(some_tokens(4, 1), 3);
+  const TinyRequest second(some_tokens(4, 2), 3);
+  first.submit(*engine.scheduler);
+  second.submit(*engine.scheduler);
+  engine.scheduler->step();
+  EXPECT_EQ(engine.scheduler->n_waiting(), 1U);
+  EXPECT_EQ(engine.scheduler->n_running(), 1U);
+  run_to_end(*engine.scheduler);
+  EXPECT_NE(first.sink->last<Finished>(), nullptr);
+  EXPECT_NE(second.sink->last<Finished>(), nullptr);
+}
+
+TEST(SchedulerTest, CancelWhileQueuedEndsWithinOneStep) {
+  TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 100}});
+  const TinyRequest running(some_tokens(4, 1), 50);
+  const TinyRequest queued(some_tokens(4, 2), 50);
+  running.submit(*engine.scheduler);
+  queued.submit(*engine.scheduler);
+  engine.scheduler->step();
+  queued.cancel->store(true);
+  engine.scheduler->step();
+  ASSERT_NE(queued.sink->last<Finished>(), nullptr);
+  EXPECT_EQ(queued.sink->last<Finished>()->reason, FinishReason::kCancelled);
+  EXPECT_FALSE(running.sink->has_ended());
+}
+
+TEST(SchedulerTest, CancelDuringPrefillEndsWithinOneStepAndFreesItsMemory) {
+  TinyEngine engine;
+  const TinyRequest request(some_tokens(300, 1), 5);
+  request.submit(*engine.scheduler);
+  engine.scheduler->step();
+  request.cancel->store(true);
+  EXPECT_FALSE(engine.scheduler->step());
+  ASSERT_NE(request.sink->last<Finished>(), nullptr);
+  EXPECT_EQ(request.sink->last<Finished>()->reason, FinishReason::kCancelled);
+  EXPECT_EQ(request.sink->all<PrefillProgress>().size(), 1U);
+  EXPECT_EQ(engine.cache->n_free_slots(), 4);
+  EXPECT_EQ(engine.cache->n_free_pages(), engine.cache->limits().n_pages);
+}
+
+TEST(SchedulerTest, CancelDuringDecodeKeepsWhatWasSaid) {
+  TinyEngine engine;
+  const TinyRequest request(some_tokens(3, 1), 50);
+  request.submit(*engine.scheduler);
+  for (int i = 0; i < 4; ++i) engine.scheduler->step();
+  request.cancel->store(true);
+  EXPECT_FALSE(engine.scheduler->step());
+  ASSERT_NE(request.sink->last<Finished>(), nullptr);
+  EXPECT_EQ(request.sink->last<Finished>()->reason, FinishReason::kCancelled);
+  EXPECT_EQ(request.sink->last<Finished>()->usage.completion_tokens, 4U);
+}
+
+TEST(SchedulerTest, CancelAllEndsQueuedAndRunning) {
+  TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 100}});
+  const TinyRequest running(some_tokens(4, 1), 50);
+  const TinyRequest queued(some_tokens(4, 2), 50);
+  running.submit(*engine.scheduler);
+  queued.submit(*engine.scheduler);
+  engine.scheduler->step();
+  engine.scheduler->cancel_all();
+  EXPECT_TRUE(running.sink->has_ended());
+  EXPECT_TRUE(queued.sink->has_ended());
+  EXPECT_FALSE(engine.scheduler->step());
+}
+
+TEST(SchedulerTest, PromptAsLongAsTheContextFailsBeforeAnyWork) {
+  TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 40}});
+  const TinyRequest request(some_tokens(40, 1), 5);
+  request.submit(*engine.scheduler);
+  ASSERT_NE(request.sink->last<Failed>(), nullptr);
+  EXPECT_EQ(request.sink->last<Failed>()->error.code, ErrorCode::kContextLength);
+  EXPECT_FALSE(engine.scheduler->step());
+}
+
+TEST(SchedulerTest, ContextEndsTheAnswer) {
+  TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 40}});
+  const TinyRequest request(some_tokens(35, 2), kUnlimitedTokens);
+  request.submit(*engine.scheduler);
+  run_to_end(*engine.scheduler);
+  ASSERT_NE(request.sink->last<Finished>(), nullptr);
+  EXPECT_EQ(request.sink->last<Finished>()->reason, FinishReason::kLength);
+  EXPECT_EQ(request.sink->tokens().size(), 6U);
+}
+
+TEST(SchedulerTest, ImpossibleTokensAndEmptyPromptsFail) {
+  TinyEngine engine;
+  for (const std::vector<int32_t>& prompt : std::vector<std::vector<int32_t>>{{}, {-1}, {5, 288}}) {
+    const TinyRequest request(prompt, 5);
+    request.submit(*engine.scheduler);
+    ASSERT_NE(request.sink->last<Failed>(), nullptr);
+    EXPECT_EQ(request.sink->last<Failed>()->error.code, ErrorCode::kInvalidArgument);
+  }
+}
+
+TEST(SchedulerTest, LackOfPagesFailsOneSequenceAndNotItsNeighbour) {
+  // Three pages of 256 tokens: the first request takes one, the second needs three.
+  TinyEngine engine({.kv = {.n_slots = 2, .ctx_tokens = 600, .n_pages = 3}, .prefill_chunk_tokens = 128});
+  const TinyRequest modest(some_tokens(10, 1), 30);
+  const TinyRequest greedy(some_tokens(590, 2), 5);
+  modest.submit(*engine.scheduler);
+  greedy.submit(*engine.scheduler);
+  run_to_end(*engine.scheduler);
+  ASSERT_NE(greedy.sink->last<Failed>(), nullptr);
+  EXPECT_EQ(greedy.sink->last<Failed>()->error.code, ErrorCode::kOutOfMemory);
+  ASSERT_NE(modest.sink->last<Finished>(), nullptr);
+  EXPECT_EQ(modest.sink->tokens(), answer_alone(modest));
+  EXPECT_EQ(engine.cache->n_free_pages(), 3);
+}
+
+}  // namespace
+}  // namespace ds4
