@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 namespace ds4 {
@@ -94,16 +95,15 @@ void Scheduler::choose_parts() {
     if (!sequence->is_prefilling()) add_part(*sequence, 1);
   }
   int32_t rest_of_chunk = options_.prefill_chunk_tokens;
-  std::vector<const Sequence*> served;
-  for (const auto& sequence : running_) {
+  std::vector<std::unique_ptr<Sequence>> served;
+  for (auto& sequence : running_) {
     if (rest_of_chunk == 0 || !sequence->is_prefilling()) continue;
     rest_of_chunk -= add_part(*sequence, rest_of_chunk);
-    served.push_back(sequence.get());
+    served.push_back(std::move(sequence));
   }
   // Whoever had a turn stands behind the others now.
-  std::stable_partition(running_.begin(), running_.end(), [&](const auto& sequence) {
-    return std::find(served.begin(), served.end(), sequence.get()) == served.end();
-  });
+  std::erase(running_, nullptr);
+  std::move(served.begin(), served.end(), std::back_inserter(running_));
 }
 
 int32_t Scheduler::add_part(Sequence& sequence, int32_t max_tokens) {

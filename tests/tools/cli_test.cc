@@ -206,6 +206,7 @@ TEST(CliReplTest, OneTurnPerLineAndCommands) {
     EXPECT_NE(result.standard_error.find(part), std::string::npos) << part << "\n" << result.standard_error;
   }
   EXPECT_NE(result.standard_output.find("/think-max"), std::string::npos);
+  EXPECT_TRUE(result.standard_output.ends_with("leave\n"));
 }
 
 TEST(CliReplTest, FailedTurnLeavesTheConversationUsable) {

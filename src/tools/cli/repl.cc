@@ -1,8 +1,12 @@
 #include "tools/cli/repl.h"
 
+#include <unistd.h>
+
+#include <algorithm>
 #include <array>
 #include <charconv>
 #include <cstdio>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -114,6 +118,9 @@ class Repl {
       conversation_.messages.pop_back();
       return {};
     }
+    // On a terminal the answer has ended its line.
+    const bool ends_line = isatty(STDOUT_FILENO) != 0 || answer.value().content.ends_with('\n');
+    if (!ends_line) fmt::print("\n");
     conversation_.messages.push_back(make_message(Role::kAssistant, std::move(answer.value().content)));
     conversation_.messages.back().reasoning_content = std::move(answer.value().reasoning);
     return {};
