@@ -4,13 +4,13 @@
 
 #include <gtest/gtest.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdlib>
 #include <filesystem>
 #include <string>
 
 #include "base/file.h"
+#include "support/temporary_path.h"
 
 namespace ds4::test {
 
@@ -22,7 +22,7 @@ struct ProgramResult {
 
 // `arguments` as a shell reads them; `name` is a program of the build ("ds4").
 inline ProgramResult run_program(const std::string& name, const std::string& arguments, const std::string& input = "") {
-  const std::string base = testing::TempDir() + "ds4-run-" + std::to_string(getpid());
+  const std::string base = temporary_path("run");
   EXPECT_TRUE(atomic_write(base + ".in", std::as_bytes(std::span(input))).ok());
   const std::string command = std::string(DS4_BINARY_DIR) + "/bin/" + name + " " + arguments + " <" + base + ".in >" +
                               base + ".out 2>" + base + ".err";

@@ -1,15 +1,15 @@
 #pragma once
 
 // A synthetic model with every kind of layer and a byte-level vocabulary, for tests of the engine and what stands on
-// it. The file is written once per program into the tests' temporary folder.
+// it. The file is written once per program.
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 #include <filesystem>
 #include <string>
 
 #include "model/synthetic.h"
+#include "support/temporary_path.h"
 #include "text/vocabulary_metadata.h"
 
 namespace ds4::test {
@@ -36,7 +36,7 @@ inline SyntheticShape tiny_model_shape() {
 }
 
 inline std::string write_tiny_model(const std::string& name, const Metadata& metadata) {
-  const std::string path = testing::TempDir() + "ds4-" + std::to_string(getpid()) + "-" + name + ".gguf";
+  const std::string path = temporary_path(name + ".gguf");
   if (std::filesystem::exists(path)) return path;
   const Result<Hyperparams> hyperparams = synthetic_hyperparams(tiny_model_shape());
   EXPECT_TRUE(hyperparams.ok()) << hyperparams.error().message;

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "support/run_program.h"
+#include "support/temporary_path.h"
 #include "support/tiny_model.h"
 
 namespace ds4 {
@@ -23,7 +24,7 @@ ProgramResult ds4_tiny(const std::string& arguments, const std::string& input = 
 }
 
 std::string write_temporary(const std::string& name, const std::string& content) {
-  const std::string path = testing::TempDir() + "ds4-cli-" + std::to_string(getpid()) + "-" + name;
+  const std::string path = test::temporary_path(name);
   EXPECT_TRUE(atomic_write(path, std::as_bytes(std::span(content))).ok());
   return path;
 }
@@ -177,7 +178,7 @@ TEST(CliDumpTest, LogitsDoNotDependOnTheChunkAndFollowThePositions) {
 }
 
 TEST(CliDumpTest, BadInputFilesAreExplained) {
-  const std::string out = testing::TempDir() + "ds4-cli-none.f32";
+  const std::string out = test::temporary_path("none.f32");
   const auto run = [&](const std::string& ids, const std::string& positions) {
     const std::string flags = positions.empty() ? "" : " --positions " + write_temporary("p.json", positions);
     return ds4_tiny("--dump-logits " + out + " --token-ids " + write_temporary("i.json", ids) + flags);
