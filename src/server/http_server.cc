@@ -102,7 +102,9 @@ class HttpServer::Impl {
           error == asio::error::address_family_not_supported || error == boost::system::errc::address_not_available;
       if (absent && (address != addresses.back() || !listeners_.empty())) continue;
       if (error) {
-        return make_error(ErrorCode::kIo, "cannot listen on {}: {}", to_text({address, port}), error.message());
+        const char* advice = error == asio::error::address_in_use ? "; --port chooses another" : "";
+        return make_error(ErrorCode::kIo, "cannot listen on {}: {}{}", to_text({address, port}), error.message(),
+                          advice);
       }
       port = listener->acceptor.local_endpoint().port();
       endpoints_.push_back(listener->acceptor.local_endpoint());

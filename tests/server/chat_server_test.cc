@@ -337,7 +337,7 @@ TEST_F(EngineServerTest, StreamsWhatItAnswersInOnePiece) {
   }
   EXPECT_EQ(message["content"], answer["message"]["content"]);
   EXPECT_EQ(message["reasoning_content"], answer["message"].value("reasoning_content", ""));
-  EXPECT_EQ(finish, answer["finish_reason"]);
+  EXPECT_EQ(finish, answer["finish_reason"].get<std::string>());
 }
 
 TEST_F(EngineServerTest, ServesTwoClientsAtOnce) {

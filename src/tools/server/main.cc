@@ -93,10 +93,8 @@ class StopSignals {
     }).detach();
   }
 
-  void wait() {
-    state_->serving = true;
-    state_->asked.acquire();
-  }
+  void begin_serving() { state_->serving = true; }
+  void wait() { state_->asked.acquire(); }
 
  private:
   struct State {
@@ -153,6 +151,7 @@ Result<void> serve(Options& options, StopSignals& signals) {
   }
   EngineGenerator generator(*engine, generator_options(options, engine->ctx_tokens()));
   const Routes routes(generator);
+  signals.begin_serving();
   const std::unique_ptr<HttpServer> server = TRY(
       HttpServer::start(server_options(options), [&routes](HttpRequest request, std::shared_ptr<Responder> responder) {
         routes.handle(std::move(request), std::move(responder));
