@@ -23,6 +23,22 @@ std::string read_text(const std::string& path) {
   return text.ok() ? text.take_value() : std::string();
 }
 
+// Model files of this program, removed when it ends.
+class TemporaryFiles {
+ public:
+  ~TemporaryFiles() {
+    for (const std::string& path : paths_) std::filesystem::remove(path);
+  }
+  bool add(const std::string& path) {
+    if (std::ranges::find(paths_, path) != paths_.end()) return false;
+    paths_.push_back(path);
+    return true;
+  }
+
+ private:
+  std::vector<std::string> paths_;
+};
+
 }  // namespace
 
 GoldenVectors GoldenVectors::load(const std::string& name) {
@@ -48,7 +64,8 @@ GoldenVectors GoldenVectors::load(const std::string& name) {
 
 std::string synthetic_file(const std::string& name, const SyntheticShape& shape, const std::vector<DType>& types) {
   const std::string path = ::testing::TempDir() + "/ds4_" + std::to_string(getpid()) + "_" + name + ".gguf";
-  if (std::filesystem::exists(path)) return path;
+  static TemporaryFiles files;
+  if (!files.add(path)) return path;
   const auto hyperparams = synthetic_hyperparams(shape);
   EXPECT_TRUE(hyperparams.ok()) << hyperparams.error().message;
   const auto written = write_synthetic_model(hyperparams.value(), {.types = types, .metadata = {}}, path);
