@@ -221,7 +221,7 @@ void Connection::fail_reading(error_code error) {
   reject(400, "malformed HTTP request: " + error.message());
 }
 
-void Connection::reject(int status, std::string reason) {
+void Connection::reject(int status, std::string_view reason) {
   state_ = State::kResponding;
   keep_alive_ = false;
   head_only_ = false;
@@ -270,10 +270,10 @@ void Connection::begin_stream(HttpResponse head, std::string keep_alive) {
   streaming_ = true;
   append_head(head, chunked_ ? "Transfer-Encoding: chunked\r\n" : "");
   keep_alive_text_ = std::move(keep_alive);
-  write_chunk(std::move(head.body));
+  write_chunk(head.body);
 }
 
-void Connection::write_chunk(std::string bytes) {
+void Connection::write_chunk(std::string_view bytes) {
   if (!is_responding()) return;
   const size_t queued_bytes = pending_.size() + writing_.size() - n_written_;
   if (queued_bytes + bytes.size() > limits().max_queued_bytes) {

@@ -19,6 +19,8 @@
 #include <string_view>
 #include <utility>
 
+// Asio's calls with an error argument then return nothing, as in newer versions.
+#define BOOST_ASIO_NO_DEPRECATED
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
@@ -93,7 +95,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   // Of the current answer; nothing happens once the connection has closed.
   void respond(HttpResponse response);
   void begin_stream(HttpResponse head, std::string keep_alive);
-  void write_chunk(std::string bytes);
+  void write_chunk(std::string_view bytes);
   void end_stream();
   void abandon();
 
@@ -113,7 +115,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void on_body(error_code error, size_t n_bytes);
   void set_read_deadline(int timeout_ms);
   void fail_reading(error_code error);
-  void reject(int status, std::string reason);
+  void reject(int status, std::string_view reason);
   void dispatch();
 
   bool is_responding() const { return state_ == State::kResponding && !response_ended_; }

@@ -71,11 +71,11 @@ Routes::Routes(Generator& generator)
               {kModelsPath, "GET", &Routes::get_model},
               {"/v1/chat/completions", "POST", &Routes::chat_completions}} {}
 
-void Routes::handle(HttpRequest request, std::shared_ptr<Responder> responder) const {
+void Routes::handle(HttpRequest request, const std::shared_ptr<Responder>& responder) const {
   std::string allowed;
   for (const Route& route : routes_) {
     if (!matches(route.path, request.path())) continue;
-    if (accepts(route.method, request.method)) return (this->*route.handler)(request, std::move(responder));
+    if (accepts(route.method, request.method)) return (this->*route.handler)(request, responder);
     allowed += fmt::format("{}, ", route.method == "GET" ? "GET, HEAD" : route.method);
   }
   const bool known = !allowed.empty();
@@ -96,21 +96,21 @@ void Routes::handle(HttpRequest request, std::shared_ptr<Responder> responder) c
   responder->send(std::move(response));
 }
 
-void Routes::root(HttpRequest&, std::shared_ptr<Responder> responder) const {
+void Routes::root(HttpRequest&, const std::shared_ptr<Responder>& responder) const {
   responder->send({.content_type = "text/plain; charset=utf-8",
                    .body = fmt::format("ds4.cpp serves {}: POST /v1/chat/completions\n", generator_.model().id)});
 }
 
-void Routes::health(HttpRequest&, std::shared_ptr<Responder> responder) const {
+void Routes::health(HttpRequest&, const std::shared_ptr<Responder>& responder) const {
   responder->send(json_response({{"status", "ok"}, {"model", generator_.model().id}}));
 }
 
-void Routes::list_models(HttpRequest&, std::shared_ptr<Responder> responder) const {
+void Routes::list_models(HttpRequest&, const std::shared_ptr<Responder>& responder) const {
   const ServedModel& model = generator_.model();
   responder->send(json_response({{"object", "list"}, {"data", Json::array({model_json(model, model.id)})}}));
 }
 
-void Routes::get_model(HttpRequest& request, std::shared_ptr<Responder> responder) const {
+void Routes::get_model(HttpRequest& request, const std::shared_ptr<Responder>& responder) const {
   const ServedModel& model = generator_.model();
   const std::string id = decode_percent(request.path().substr(kModelsPath.size()));
   if (id == model.id || id == kModelAlias || id == kChatAlias || id == kReasonerAlias) {
@@ -122,7 +122,7 @@ void Routes::get_model(HttpRequest& request, std::shared_ptr<Responder> responde
                                          .code = "model_not_found"}));
 }
 
-void Routes::chat_completions(HttpRequest& request, std::shared_ptr<Responder> responder) const {
+void Routes::chat_completions(HttpRequest& request, const std::shared_ptr<Responder>& responder) const {
   const ServedModel& model = generator_.model();
   auto parsed = parse_chat_request(std::move(request.body), model);
   if (const auto* error = std::get_if<ApiError>(&parsed)) return responder->send(openai_error_response(*error));

@@ -17,21 +17,21 @@ class Routes {
   // The generator must outlive the routes and every request that they started.
   explicit Routes(Generator& generator);
 
-  void handle(HttpRequest request, std::shared_ptr<Responder> responder) const;
+  void handle(HttpRequest request, const std::shared_ptr<Responder>& responder) const;
 
  private:
-  using Handler = void (Routes::*)(HttpRequest& request, std::shared_ptr<Responder> responder) const;
+  using Handler = void (Routes::*)(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
   struct Route {
     std::string_view path;    // one that ends in '/' (but "/") stands for everything below it
     std::string_view method;  // GET also answers HEAD
     Handler handler;
   };
 
-  void root(HttpRequest& request, std::shared_ptr<Responder> responder) const;
-  void health(HttpRequest& request, std::shared_ptr<Responder> responder) const;
-  void list_models(HttpRequest& request, std::shared_ptr<Responder> responder) const;
-  void get_model(HttpRequest& request, std::shared_ptr<Responder> responder) const;
-  void chat_completions(HttpRequest& request, std::shared_ptr<Responder> responder) const;
+  void root(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
+  void health(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
+  void list_models(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
+  void get_model(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
+  void chat_completions(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
 
   Generator& generator_;
   std::vector<Route> routes_;

@@ -9,10 +9,8 @@ namespace ds4 {
 namespace {
 
 using Json = nlohmann::ordered_json;
-using testing::ElementsAre;
 using testing::MatchesRegex;
 using testing::SizeIs;
-using testing::StartsWith;
 
 // Keeps what a sink sends.
 class RecordingResponder final : public Responder {
@@ -101,7 +99,7 @@ OutputEvents tool_events() {
           Finished{FinishReason::kToolCalls, kUsage}};
 }
 
-TokenLogprobs token(std::string bytes, float logprob) {
+TokenLogprobs token(const std::string& bytes, float logprob) {
   return {
       .chosen = {.token_id = 1, .bytes = bytes, .logprob = logprob},
       .top = {{.token_id = 1, .bytes = bytes, .logprob = logprob}, {.token_id = 2, .bytes = "\xC3", .logprob = -3.0F}}};

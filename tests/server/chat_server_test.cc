@@ -76,10 +76,10 @@ std::unique_ptr<HttpServer> start_server(const Routes& routes, HttpServerOptions
   options.error_response = [](int status, std::string_view reason) {
     return openai_error_response({.status = status, .message = std::string(reason)});
   };
-  auto server =
-      HttpServer::start(std::move(options), [&routes](HttpRequest request, std::shared_ptr<Responder> responder) {
-        routes.handle(std::move(request), std::move(responder));
-      });
+  auto server = HttpServer::start(std::move(options),
+                                  [&routes](HttpRequest request, const std::shared_ptr<Responder>& responder) {
+                                    routes.handle(std::move(request), responder);
+                                  });
   EXPECT_TRUE(server.ok()) << server.error().message;
   return server.take_value();
 }

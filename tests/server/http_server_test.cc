@@ -23,7 +23,7 @@ class HttpServerTest : public testing::Test {
   void start(HttpLimits limits = {}, const std::string& host = "127.0.0.1") {
     HttpServerOptions options{.host = host, .port = 0, .n_threads = 2, .limits = limits};
     auto server =
-        HttpServer::start(std::move(options), [this](HttpRequest request, std::shared_ptr<Responder> responder) {
+        HttpServer::start(std::move(options), [this](const HttpRequest& request, std::shared_ptr<Responder> responder) {
           if (request.path() == "/later") {
             const std::lock_guard lock(mutex_);
             later_ = std::move(responder);
@@ -99,7 +99,7 @@ TEST_F(HttpServerTest, TellsWhenItIsNotOnlyLoopback) {
 
 TEST_F(HttpServerTest, RefusesAPortInUseAndAnUnknownHost) {
   start();
-  const auto handler = [](HttpRequest, std::shared_ptr<Responder>) {};
+  const auto handler = [](const HttpRequest&, const std::shared_ptr<Responder>&) {};
   const auto second = HttpServer::start({.host = "127.0.0.1", .port = port()}, handler);
   ASSERT_FALSE(second.ok());
   EXPECT_EQ(second.error().code, ErrorCode::kIo);
@@ -334,7 +334,9 @@ TEST_F(HttpServerTest, ClosesWhenWritingMakesNoProgress) {
   HttpClient client(port());
   client.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
   const auto responder = wait_for_later();
-  responder->send({.body = std::string(50'000'000, 'x')});
+  std::string body;
+  body.resize(50'000'000, 'x');
+  responder->send({.body = std::move(body)});
   EXPECT_TRUE(becomes_true(*responder->cancelled()));
 }
 
@@ -400,6 +402,7 @@ TEST_F(HttpServerTest, OutlivesResponders) {
 TEST_F(HttpServerTest, ServesManyConnectionsAtOnce) {
   start();
   std::vector<std::unique_ptr<HttpClient>> clients;
+  clients.reserve(200);
   for (int i = 0; i < 200; ++i) clients.push_back(std::make_unique<HttpClient>(port()));
   for (auto& client : clients) client->send("GET /x HTTP/1.1\r\nHost: x\r\n\r\n");
   for (auto& client : clients) EXPECT_EQ(client->read_response().body, "GET /x ");

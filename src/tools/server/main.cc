@@ -152,9 +152,9 @@ Result<void> serve(Options& options, StopSignals& signals) {
   EngineGenerator generator(*engine, generator_options(options, engine->ctx_tokens()));
   const Routes routes(generator);
   signals.begin_serving();
-  const std::unique_ptr<HttpServer> server = TRY(
-      HttpServer::start(server_options(options), [&routes](HttpRequest request, std::shared_ptr<Responder> responder) {
-        routes.handle(std::move(request), std::move(responder));
+  const std::unique_ptr<HttpServer> server = TRY(HttpServer::start(
+      server_options(options), [&routes](HttpRequest request, const std::shared_ptr<Responder>& responder) {
+        routes.handle(std::move(request), responder);
       }));
   announce(*server, generator.model());
   signals.wait();
