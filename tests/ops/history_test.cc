@@ -3,17 +3,19 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 
 #include "backends/host_backend.h"
 #include "ops/case_builder.h"
+#include "ops/kv_rows.h"
 #include "ops/op_runner.h"
 
 namespace ds4::test {
 
 namespace {
 
-constexpr int32_t kWidth = 16;
+constexpr int32_t kWidth = 32;
 constexpr int32_t kRot = 4;
 constexpr int32_t kSlot = 1;
 constexpr int32_t kPages = 5;
@@ -24,19 +26,22 @@ TensorView view_of(const Buffer& buffer, DType type, Shape shape) { return {&buf
 // Tokens of one sequence and KV memory for them, everything F32.
 class History {
  public:
-  History(int32_t ratio, int32_t window, int32_t n_tokens)
+  History(int32_t ratio, int32_t window, int32_t n_tokens, KvEncoding encoding = KvEncoding::kF32)
       : ratio_(ratio),
         window_(window),
         n_tokens_(n_tokens),
         n_lanes_(ratio == 4 ? 2 : 1),
         backend_(make_reference_backend(ReferenceReal::kDouble, NumericProfile::kExact)) {
     const KvRowFormat format{KvEncoding::kF32, kWidth, kRot, 4 * kWidth};
+    const KvRowFormat compressed_format =
+        encoding == KvEncoding::kF32 ? format : case_row_format(encoding, kWidth, kRot);
     const uint64_t ring_bytes = uint64_t{4} * n_lanes_ * n_lanes_ * ratio * kWidth;
     layer_ = {ratio, window, format, 0, {}, {}};
     const uint64_t window_bytes = static_cast<uint64_t>(window * format.row_bytes);
-    layer_.attention = {ratio, n_lanes_, n_lanes_ * ratio, format, window_bytes, window_bytes + ring_bytes, 64};
+    layer_.attention = {ratio, n_lanes_, n_lanes_ * ratio, compressed_format, window_bytes, window_bytes + ring_bytes,
+                        64};
     frontiers_ = make(DType::kU8, {2, static_cast<int64_t>(window_bytes + 2 * ring_bytes)});
-    pages_ = make(DType::kU8, {kPages, 64 + int64_t{kPageTokens} / std::max(ratio, 1) * format.row_bytes});
+    pages_ = make(DType::kU8, {kPages, 64 + int64_t{kPageTokens} / std::max(ratio, 1) * compressed_format.row_bytes});
     page_table_ = make(DType::kI32, {2, 2});
     for (int i = 0; i < 2; ++i) page_table_.i32()[2 * kSlot + i] = kPageOfSequence[i];
     positions_ = make(DType::kI32, {n_tokens});
@@ -72,11 +77,13 @@ class History {
   }
 
   // Compressed row j as the pages hold it.
-  const float* compressed(int32_t j) const {
+  std::span<const std::byte> stored(int32_t j) const {
     const int32_t per_page = kPageTokens / ratio_;
-    const int64_t page_values = pages_.shape[1] / 4;
-    return pages_.data<float>() + kPageOfSequence[j / per_page] * page_values + 16 + j % per_page * kWidth;
+    const int64_t row_size = layer_.attention.format.row_bytes;
+    const int64_t offset = kPageOfSequence[j / per_page] * pages_.shape[1] + 64 + j % per_page * row_size;
+    return {pages_.data<std::byte>() + offset, static_cast<size_t>(row_size)};
   }
+  const float* compressed(int32_t j) const { return reinterpret_cast<const float*>(stored(j).data()); }
 
   // Compressed row j from the history.
   std::vector<double> expected_row(int32_t j) const;
@@ -161,7 +168,7 @@ double History::expected_attention(int32_t position, int32_t head, int32_t d, in
     double logit = 0;
     for (int32_t i = 0; i < kWidth; ++i)
       logit += static_cast<double>(query.f32()[(position * 2 + head) * kWidth + i]) * static_cast<double>(row[i]);
-    const double weight = std::exp(logit / 4);  // root of the width
+    const double weight = std::exp(logit / std::sqrt(kWidth));
     total += weight;
     sum += weight * static_cast<double>(row[d]);
   }
@@ -185,6 +192,26 @@ TEST(HistoryTest, CompressedRowsPoolTheirTokens) {
               << "ratio " << ratio << " row " << j;
       }
     }
+  }
+}
+
+TEST(HistoryTest, IndexerRowsAreRotatedBeforeRounding) {
+  const auto compress_all = [](History& history) {
+    history.run_in_chunks({}, [&](int32_t first, int32_t n, const BatchView& batch, const KvMemory& memory) {
+      history.compress(first, n, batch, memory);
+    });
+  };
+  History plain(4, 8, 40);
+  History indexer(4, 8, 40, KvEncoding::kFp4);
+  compress_all(plain);
+  compress_all(indexer);
+  const KvRowFormat& format = indexer.layer().attention.format;
+  std::vector<std::byte> expected(static_cast<size_t>(format.row_bytes));
+  for (int32_t j = 0; j < 10; ++j) {
+    std::vector<float> row(plain.compressed(j), plain.compressed(j) + kWidth);
+    hadamard(row.data(), kWidth);
+    pack_kv_row(row.data(), format, expected.data());
+    EXPECT_TRUE(std::ranges::equal(indexer.stored(j), expected)) << "row " << j;
   }
 }
 

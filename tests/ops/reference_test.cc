@@ -18,6 +18,7 @@ namespace ds4::test {
 
 namespace {
 
+using ::testing::DoubleNear;
 using ::testing::ElementsAre;
 using ::testing::FloatNear;
 using ::testing::Pointwise;
@@ -172,6 +173,17 @@ TEST_F(HcTest, MixingIsDoublyStochastic) {
     EXPECT_NEAR(row, 1.0f, 1e-5);
     EXPECT_NEAR(column, 1.0f, 1e-5);
   }
+}
+
+TEST(SinkhornTest, SoftmaxThenColumnsThenRowsAndColumnsInTurn) {
+  const double start[] = {0, std::log(3.0), 0, 0};  // softmax 1/4 3/4, 1/2 1/2
+  std::array<double, 4> comb;
+  std::copy_n(start, 4, comb.begin());
+  reference::sinkhorn(comb.data(), {.n_streams = 2, .sinkhorn_iterations = 1, .epsilon = 0.0f});
+  EXPECT_THAT(comb, Pointwise(DoubleNear(1e-12), {1.0 / 3, 3.0 / 5, 2.0 / 3, 2.0 / 5}));
+  std::copy_n(start, 4, comb.begin());
+  reference::sinkhorn(comb.data(), {.n_streams = 2, .sinkhorn_iterations = 2, .epsilon = 0.0f});
+  EXPECT_THAT(comb, Pointwise(DoubleNear(1e-12), {20.0 / 55, 36.0 / 57, 35.0 / 55, 21.0 / 57}));
 }
 
 TEST(RmsNormTest, KnownAnswers) {
