@@ -48,6 +48,9 @@ std::vector<int32_t> continue_greedily(const LoadedModel& loaded, const std::vec
 class TrainedModelTest : public ::testing::Test {
  protected:
   void SetUp() override {
+#ifdef DS4_SANITIZED
+    GTEST_SKIP() << "too slow under sanitizers; tests/quant covers the same paths on small models";
+#endif
     if (!std::filesystem::exists(kCheckpoint + "/golden.json")) GTEST_SKIP() << "no checkpoint beside the repository";
     golden_ = read_golden(kCheckpoint + "/golden.json");
     path_ = ::testing::TempDir() + "/ds4_trained_bf16.gguf";
