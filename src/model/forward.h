@@ -50,13 +50,13 @@ class ForwardPass {
  private:
   ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits);
   // layer_attention.cc
-  void run_attention(int32_t layer);
-  void project_queries(int32_t layer);
-  void project_window_rows(int32_t layer);
+  void run_attention(int32_t il);
+  void project_queries(int32_t il);
+  void project_window_rows(int32_t il);
   void run_compressor(const CompressorWeights& weights, const CompressorKv& compressor);
-  void select_rows(int32_t layer);
+  void select_rows(int32_t il);
   // layer_ffn.cc
-  void run_ffn(int32_t layer);
+  void run_ffn(int32_t il);
   // forward.cc
   void mix_streams(const StreamMixer& mixer, const TensorView& norm);
   HcSplit split() const;

@@ -86,10 +86,13 @@ std::vector<float> seen_activations(const float* x, int64_t n, ActivationForm fo
   ActivationRow row;
   row.set(x, n, form);
   for (size_t i = 0; i < seen.size() && form != ActivationForm::kReal; ++i) {
-    const Q8_0Activation* q8_0 = row.q8_0();
-    const Q8_KActivation* q8_k = row.q8_k();
-    seen[i] = form == ActivationForm::kQ8_0 ? q8_0[i / 32].scale * static_cast<float>(q8_0[i / 32].codes[i % 32])
-                                            : q8_k[i / 256].scale * static_cast<float>(q8_k[i / 256].codes[i % 256]);
+    if (form == ActivationForm::kQ8_0) {
+      const Q8_0Activation& block = row.q8_0()[i / 32];
+      seen[i] = block.scale * static_cast<float>(block.codes[i % 32]);
+    } else {
+      const Q8_KActivation& block = row.q8_k()[i / 256];
+      seen[i] = block.scale * static_cast<float>(block.codes[i % 256]);
+    }
   }
   return seen;
 }
@@ -105,7 +108,8 @@ std::vector<float> weight_magnitudes(const OpArray& weight, int64_t row) {
                     blocks.data());
   for (size_t i = 0; i < magnitudes.size(); ++i) {
     const WeightBlock256& block = blocks[i / 256];
-    magnitudes[i] += 2.0f * std::fabs(block.dmin * static_cast<float>(block.mins[i % 256 / 16]));
+    const int16_t minimum = block.mins[i % 256 / 16];
+    magnitudes[i] += 2.0f * std::fabs(block.dmin * static_cast<float>(minimum));
   }
   return magnitudes;
 }

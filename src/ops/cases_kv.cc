@@ -77,10 +77,13 @@ class KvFixture {
     end = (end + static_cast<uint64_t>(bytes) + 127) / 64 * 64;  // never adjacent: a gap of NaN
     return offset;
   }
+  size_t table_index(int32_t slot, int32_t page) const {
+    return static_cast<size_t>(slot) * static_cast<size_t>(max_pages_) + static_cast<size_t>(page);
+  }
   std::byte* frontier(int32_t slot) { return frontiers_.data() + static_cast<size_t>(slot) * frontier_bytes_; }
   std::byte* compressed_row(const CompressorKv& compressor, int32_t slot, int32_t row) {
     const int32_t first_position = row * compressor.ratio;
-    const int32_t page = page_table_[static_cast<size_t>(slot * max_pages_ + first_position / kPageTokens)];
+    const int32_t page = page_table_[table_index(slot, first_position / kPageTokens)];
     return pages_.data() + static_cast<size_t>(page) * page_bytes_ + compressor.page_bytes_offset +
            static_cast<size_t>(first_position % kPageTokens / compressor.ratio * compressor.format.row_bytes);
   }
@@ -138,7 +141,7 @@ void KvFixture::make_page_table(const KvCase& c) {
   page_table_.assign(free_pages.size(), n_pages_ - 1);
   for (const Stretch& stretch : c.stretches) {
     for (int32_t page = 0; page <= (stretch.first_position + stretch.n_rows - 1) / kPageTokens; ++page) {
-      page_table_[static_cast<size_t>(stretch.slot * max_pages_ + page)] = free_pages.back();
+      page_table_[table_index(stretch.slot, page)] = free_pages.back();
       free_pages.pop_back();
     }
   }

@@ -50,8 +50,8 @@ std::optional<T> parse_number(std::string_view text) {
 std::string last_name(const std::string& names) { return names.substr(names.rfind(',') + 1); }
 
 CLI::Option* add_text_function(CLI::App& app, const std::string& names, const std::string& help,
-                               std::function<void(const std::string&)> use) {
-  return app.add_option_function<std::string>(names, std::move(use), help)->take_last()->trigger_on_parse();
+                               const std::function<void(const std::string&)>& use) {
+  return app.add_option_function<std::string>(names, use, help)->take_last()->trigger_on_parse();
 }
 
 void add_number_option(CLI::App& app, const std::string& name, float& value, float most, const std::string& help) {
@@ -66,7 +66,7 @@ void add_number_option(CLI::App& app, const std::string& name, float& value, flo
 
 template <class T>
 void add_choice_option(CLI::App& app, const std::string& name, const std::string& help,
-                       std::vector<std::pair<std::string, T>> choices, std::function<void(T)> use) {
+                       const std::vector<std::pair<std::string, T>>& choices, const std::function<void(T)>& use) {
   std::vector<std::string> names;
   for (const auto& choice : choices) names.push_back(choice.first);
   const auto choose = [name, choices, names, use](const std::string& text) {
