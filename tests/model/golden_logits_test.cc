@@ -99,7 +99,6 @@ TEST_P(GoldenLogitsTest, WholePrefillMatchesLogitsAndStreams) {
   expect_golden({logits.value().begin(), logits.value().end()});
 }
 
-// The remaining paths are about batching, which is the schedule's doing: the fast backend stands for all.
 class GoldenPathsTest : public GoldenLogitsTest {};
 
 TEST_P(GoldenPathsTest, TokenByToken) {
@@ -156,16 +155,11 @@ TEST_P(GoldenPathsTest, BatchedWithThreeOtherSequences) {
   expect_golden(logits);
 }
 
-// Sanitizers make everything many times slower; there the smallest shape has every kind of layer too.
-#ifdef DS4_SANITIZED
-constexpr const char* kShapes[] = {"tiny"};
-#else
-constexpr const char* kShapes[] = {"tiny", "mini", "pro"};
-#endif
+using enum BackendKind;
 
-std::vector<Case> cases_of(std::initializer_list<BackendKind> kinds) {
+std::vector<Case> cases_of(std::initializer_list<const char*> names, std::initializer_list<BackendKind> kinds) {
   std::vector<Case> cases;
-  for (const char* name : kShapes) {
+  for (const char* name : names) {
     for (const BackendKind kind : kinds) cases.push_back({name, kind});
   }
   return cases;
@@ -175,11 +169,25 @@ std::string case_name(const ::testing::TestParamInfo<Case>& info) {
   return std::string(info.param.name) + backend_kind_name(info.param.backend);
 }
 
+#ifdef DS4_SANITIZED
+// Sanitizers make everything many times slower; the smallest shape has every kind of layer too.
 INSTANTIATE_TEST_SUITE_P(Shapes, GoldenLogitsTest,
-                         ::testing::ValuesIn(cases_of({BackendKind::kReferenceDouble, BackendKind::kReferenceFloat,
-                                                       BackendKind::kCpu})),
+                         ::testing::ValuesIn(cases_of({"tiny"}, {kReferenceDouble, kReferenceFloat, kCpu})), case_name);
+INSTANTIATE_TEST_SUITE_P(Shapes, GoldenPathsTest, ::testing::ValuesIn(cases_of({"tiny"}, {kCpu})), case_name);
+#else
+INSTANTIATE_TEST_SUITE_P(Shapes, GoldenLogitsTest,
+                         ::testing::ValuesIn(cases_of({"tiny", "mini", "pro"},
+                                                      {kReferenceDouble, kReferenceFloat, kCpu})),
                          case_name);
-INSTANTIATE_TEST_SUITE_P(Shapes, GoldenPathsTest, ::testing::ValuesIn(cases_of({BackendKind::kCpu})), case_name);
+INSTANTIATE_TEST_SUITE_P(Shapes, GoldenPathsTest, ::testing::ValuesIn(cases_of({"tiny", "mini", "pro"}, {kCpu})),
+                         case_name);
+INSTANTIATE_TEST_SUITE_P(References, GoldenPathsTest,
+                         ::testing::ValuesIn(cases_of({"tiny"}, {kReferenceDouble, kReferenceFloat})), case_name);
+// Minutes of the reference: --gtest_also_run_disabled_tests --gtest_filter='*Heavy*'
+INSTANTIATE_TEST_SUITE_P(DISABLED_Heavy, GoldenPathsTest,
+                         ::testing::ValuesIn(cases_of({"mini", "pro"}, {kReferenceDouble, kReferenceFloat})),
+                         case_name);
+#endif
 
 }  // namespace
 
