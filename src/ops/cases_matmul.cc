@@ -212,6 +212,7 @@ struct ExpertsCase {
   int32_t n_used = 3;
   float clamp = 3.0f;
   bool one_expert = false;  // every slot the same
+  bool wants_mid = false;
 };
 
 constexpr int32_t kExpertCount = 5;
@@ -231,6 +232,7 @@ void add_experts_case(std::vector<OpCase>& cases, const ExpertsCase& c) {
     b.row_values("weights", {c.n_used});
     const OpData& data = b.data();
     std::vector<double> bounds(static_cast<size_t>(c.n_rows * c.width), kTiny);
+    std::vector<double> mid_bounds;
     for (int64_t slot = 0; slot < std::ssize(ids); ++slot) {
       const int64_t r = slot / c.n_used;
       const int64_t expert = ids[static_cast<size_t>(slot)];
@@ -240,10 +242,14 @@ void add_experts_case(std::vector<OpCase>& cases, const ExpertsCase& c) {
         bounds[static_cast<size_t>(r * c.width + d)] +=
             experts_bound(data.array("down"), expert * c.width + d, hidden, data.profile);
       }
+      for (const double error : hidden.errors) mid_bounds.push_back(2 * error + kTiny);
     }
     b.output("out", {c.width}, within(std::move(bounds)));
+    if (c.wants_mid) b.output("mid", {c.n_used, c.n_hidden}, within(std::move(mid_bounds)));
     return [=](Ops& ops, const OpViews& v) {
-      ops.experts({v["x"], v["gate"], v["up"], v["down"], v["ids"], v["weights"], c.clamp}, v["out"]);
+      ops.experts({v["x"], v["gate"], v["up"], v["down"], v["ids"], v["weights"], c.clamp,
+                   c.wants_mid ? v["mid"] : TensorView()},
+                  v["out"]);
     };
   });
 }
@@ -295,6 +301,10 @@ void add_expert_cases(std::vector<OpCase>& cases) {
       {"without_clamp", {kQ8_0, kQ8_0, kF32}, 3, 64, 33, 5, 0.0f},
       {"one_slot", {kF32, kF32, kF32}, 3, 16, 17, 1},
       {"same_expert", {kMXFP4, kMXFP4, kMXFP4}, 33, 32, 32, 2, 3.0f, true},
+      {"mid_F32", {kF32, kF32, kF32}, 9, 31, 33, 3, 3.0f, false, true},
+      {"mid_Q4_K_Q8_0", {kQ4_K, kQ4_K, kQ8_0}, 3, 256, 64, 3, 3.0f, false, true},
+      {"mid_MXFP4", {kMXFP4, kMXFP4, kMXFP4}, 1, 32, 96, 2, 0.0f, false, true},
+      {"mid_without_rows", {kF32, kF32, kF32}, 0, 31, 33, 3, 3.0f, false, true},
   };
   for (const ExpertsCase& c : mixed) add_experts_case(cases, c);
   for (const int32_t n_rows : kRowCounts)

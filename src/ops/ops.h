@@ -90,6 +90,7 @@ struct ExpertsArgs {
   TensorView ids;      // [R, K] i32
   TensorView weights;  // [R, K]
   float clamp = 0.0f;
+  TensorView mid;  // output, [R, K, F]: the input of each slot's down product before it is quantised; empty: not wanted
 };
 
 struct SharedExpertArgs {
@@ -195,8 +196,8 @@ class Ops {
   virtual void swiglu(const TensorView& gate, const TensorView& up, float clamp, const TensorView& out) = 0;
 
   // out[r] = sum_k down[e] * ((silu(a) * b) * weights[r][k]), e = ids[r][k], a and b the clamped gate and up products,
-  // ascending k from 0. out [R, D]. Quantised weights: rounding as matmul, x once, the product once per slot. Source:
-  // spec 4.10.
+  // ascending k from 0. out [R, D]. Quantised weights: rounding as matmul, x once, the product once per slot.
+  // args.mid[r][k] = (silu(a) * b) * weights[r][k], if wanted. Source: spec 4.10.
   virtual void experts(const ExpertsArgs& args, const TensorView& out) = 0;
 
   // out[i] = x[row_ids[i]]. x [R, n], row_ids [N] i32, out [N, n]. Exact.

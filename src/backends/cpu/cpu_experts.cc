@@ -81,6 +81,7 @@ void CpuOps::experts(const ExpertsArgs& args, const TensorView& out) {
       }
     }
   });
+  if (args.mid) std::ranges::copy(mid_, args.mid.f32());
   quantize_rows(mid_.data(), n_rows * n_used, hidden, args.down.type, mid_rows_);
   for_weight_rows(width, [&](const ExpertSlots& group, int64_t first, int64_t last) {
     cpu::WeightRow down;

@@ -3,6 +3,7 @@
 // Reference: the routed experts of one row. The router's weight is applied before the down projection.
 // Source: docs/numerics.md 4.10.
 
+#include <algorithm>
 #include <vector>
 
 #include "ops/ops.h"
@@ -38,6 +39,7 @@ void experts_row(const ExpertsArgs& args, NumericProfile profile, int64_t row, f
     matvec<Real>(args.up.type, expert_matrix(args.up, expert), {1, hidden, width, 0, 0}, &for_up, up.data());
     for (size_t f = 0; f < gate.size(); ++f)
       gate[f] = static_cast<float>(swiglu<Real>(gate[f], up[f], args.clamp) * weight);
+    if (args.mid) std::ranges::copy(gate, args.mid.f32() + (row * n_used + k) * hidden);
     for_down.set(gate.data(), hidden, activation_form(args.down.type, profile));
     matvec<Real>(args.down.type, expert_matrix(args.down, expert), {1, width, hidden, 0, 0}, &for_down, down.data());
     for (size_t d = 0; d < sum.size(); ++d) sum[d] += static_cast<Real>(down[d]);
