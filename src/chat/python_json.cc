@@ -42,13 +42,15 @@ std::string double_text(double value) {
 
 // Decimal exponent of the first digit that counts, saturating; tells overflow from underflow.
 int64_t decimal_magnitude(std::string_view number) {
+  constexpr int64_t kHuge = int64_t{1} << 60;
   const size_t e = std::min(number.find_first_of("eE"), number.size());
   int64_t exponent = 0;
   if (e < number.size()) {
     const size_t start = e + (number[e + 1] == '+' ? 2 : 1);
     if (std::from_chars(number.data() + start, number.data() + number.size(), exponent).ec != std::errc()) {
-      exponent = number[e + 1] == '-' ? -(int64_t{1} << 60) : int64_t{1} << 60;
+      exponent = number[e + 1] == '-' ? -kHuge : kHuge;
     }
+    exponent = std::clamp(exponent, -kHuge, kHuge);
   }
   const auto point = static_cast<int64_t>(std::min(number.find('.'), e));
   const auto first = static_cast<int64_t>(number.find_first_of("123456789"));
