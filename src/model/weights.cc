@@ -73,7 +73,9 @@ void check_token_table(const GgufFile& file, const ExpectedTensor& expected, int
   }
 }
 
-TensorView& member_of(const WeightSpec& spec, ModelWeights& weights, int32_t layer) {
+// Weights: ModelWeights, const or not.
+template <class Weights>
+auto& member_of(const WeightSpec& spec, Weights& weights, int32_t layer) {
   if (const auto* member = std::get_if<TensorView ModelWeights::*>(&spec.member)) return weights.**member;
   return weights.layers[static_cast<size_t>(layer)].*std::get<TensorView LayerWeights::*>(spec.member);
 }
@@ -119,6 +121,10 @@ Result<ModelWeights> ModelWeights::bind(const GgufFile& file, const Hyperparams&
     member = widens ? TRY(widen(host, backend, weights.widened)) : TRY(backend.place_weight(host));
   }
   return weights;
+}
+
+const TensorView& ModelWeights::view(const WeightSpec& spec, int32_t layer) const {
+  return member_of(spec, *this, layer);
 }
 
 }  // namespace ds4

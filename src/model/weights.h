@@ -15,6 +15,8 @@
 
 namespace ds4 {
 
+struct WeightSpec;
+
 struct LayerWeights {
   TensorView hc_attn_fn, hc_attn_scale, hc_attn_base;
   TensorView attn_norm;
@@ -41,6 +43,8 @@ struct ModelWeights {
   std::vector<std::unique_ptr<Buffer>> widened;  // storage of vectors that were not F32 in the file
 
   static Result<ModelWeights> bind(const GgufFile& file, const Hyperparams& hyperparams, Backend& backend);
+  // The member of a row of the weight table; empty when the file has no such tensor. `layer` as in weight_table.h.
+  const TensorView& view(const WeightSpec& spec, int32_t layer) const;
 };
 
 // Every reason why `file` would not load on a backend with these capabilities; empty when it would.
