@@ -38,7 +38,8 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const GgufFile& file) {
 Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine());
   std::unique_ptr<GgufFile> file = TRY(GgufFile::open(options.model_path));
-  engine->backend_ = make_cpu_backend({.threads = options.n_threads, .profile = options.profile});
+  engine->backend_ =
+      make_cpu_backend({.threads = options.n_threads, .pin_threads = options.pin_threads, .profile = options.profile});
   engine->model_ = TRY(Model::load(std::move(file), *engine->backend_));
   TRY(engine->read_metadata(options));
   TRY(engine->allocate(options));

@@ -26,9 +26,10 @@ inline constexpr int32_t kDefaultCtxTokens = 32768;
 
 struct EngineOptions {
   std::string model_path;
-  int32_t ctx_tokens = 0;  // longest sequence; 0: kDefaultCtxTokens, or the model's own limit where that is less
-  int32_t n_slots = 4;     // sequences alive at once
-  int32_t n_threads = 0;   // 0: one per usable core
+  int32_t ctx_tokens = 0;    // longest sequence; 0: kDefaultCtxTokens, or the model's own limit where that is less
+  int32_t n_slots = 4;       // sequences alive at once
+  int32_t n_threads = 0;     // 0: one per usable core
+  bool pin_threads = false;  // see ThreadPoolOptions
   NumericProfile profile = NumericProfile::kCanonical;
   std::optional<ChatFormat> chat_format;  // default: what the file says (key ds4.chat_format), else preview
   int32_t prefill_chunk_tokens = 256;     // most prompt tokens of one step

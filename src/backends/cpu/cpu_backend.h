@@ -11,7 +11,8 @@
 namespace ds4 {
 
 struct CpuBackendOptions {
-  int threads = 0;  // 0: one per core
+  int threads = 0;           // 0: one per core
+  bool pin_threads = false;  // each worker to a processor (base/thread_pool.h)
   NumericProfile profile = NumericProfile::kCanonical;
 };
 

@@ -115,6 +115,7 @@ void add_model_options(CLI::App& app, EngineOptions& options) {
   add_integer_option(app, "-c,--ctx", options.ctx_tokens, {1, kMaxCtxTokens},
                      fmt::format("context in tokens ({}, or what the model allows)", kDefaultCtxTokens));
   add_integer_option(app, "-t,--threads", options.n_threads, {1, kMaxThreads}, "CPU threads (one per core)");
+  app.add_flag("--pin-threads", options.pin_threads, "keep each CPU thread on a processor of its own");
   add_text_function(app, "--backend", "where the model runs", [](const std::string& name) {
     if (name == "metal" || name == "cuda") refuse_absent("--backend " + name, "; available: cpu");
     if (name != "cpu") refuse("--backend", "cpu", name);

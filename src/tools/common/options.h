@@ -37,8 +37,8 @@ struct IntegerRange {
   int64_t most;
 };
 
-// -m, -c, -t, --backend, --cpu, --profile, --chat-format; an empty model_path afterwards means "the default" (see
-// tools/common/model_path.h). Flags of other builds are known and refused by name.
+// -m, -c, -t, --pin-threads, --backend, --cpu, --profile, --chat-format; an empty model_path afterwards means "the
+// default" (see tools/common/model_path.h). Flags of other builds are known and refused by name.
 void add_model_options(CLI::App& app, EngineOptions& options);
 // --temp, --top-p, --min-p, --top-k, --seed.
 void add_sampling_options(CLI::App& app, SamplingParams& params);
