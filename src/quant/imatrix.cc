@@ -205,6 +205,10 @@ const ImatrixEntry* Imatrix::find(std::string_view tensor) const {
   return found == entries.end() ? nullptr : &*found;
 }
 
+bool Imatrix::has_counts() const {
+  return std::ranges::none_of(entries, [](const ImatrixEntry& entry) { return entry.counts.empty(); });
+}
+
 Result<ColumnImportance> Imatrix::importance(std::string_view tensor, const Shape& shape) const {
   const ImatrixEntry* entry = find(tensor);
   if (entry == nullptr) return ColumnImportance{};
@@ -223,14 +227,10 @@ Result<ColumnImportance> Imatrix::importance(std::string_view tensor, const Shap
 }
 
 Result<void> Imatrix::merge(const Imatrix& other) {
+  if (!has_counts() || !other.has_counts()) {
+    return make_error(ErrorCode::kInvalidArgument, "means without counts, as .dat files have them, cannot be merged");
+  }
   ProblemList problems;
-  const auto check = [&](const Imatrix& imatrix) {
-    for (const ImatrixEntry& entry : imatrix.entries) {
-      if (entry.counts.empty()) problems.add("{}: means without counts cannot be merged", quoted_name(entry.tensor));
-    }
-  };
-  check(*this);
-  check(other);
   for (const ImatrixEntry& entry : other.entries) {
     const ImatrixEntry* mine = find(entry.tensor);
     if (mine == nullptr) continue;
@@ -269,13 +269,13 @@ Result<Imatrix> parse_imatrix(std::span<const std::byte> bytes, const std::strin
 }
 
 Result<void> write_imatrix(const Imatrix& imatrix, const std::string& path) {
+  CHECK(imatrix.has_counts(), "means without counts");
   GgufWriter writer = TRY(GgufWriter::create(path));
   writer.metadata().set_string(kKindKey, kGgufKind);
   writer.metadata().set_string_array(kDatasetsKey, imatrix.datasets);
   writer.metadata().set_u32(kChunkCountKey, static_cast<uint32_t>(imatrix.n_chunks));
   writer.metadata().set_u32(kChunkSizeKey, static_cast<uint32_t>(imatrix.chunk_tokens));
   for (const ImatrixEntry& entry : imatrix.entries) {
-    CHECK(!entry.counts.empty(), "{} has no counts", entry.tensor);
     const auto n_slices = std::ssize(entry.counts);
     TRY(writer.add_tensor(entry.tensor + std::string(kSumsSuffix), DType::kF32,
                           {n_slices, std::ssize(entry.sums) / n_slices}));
@@ -290,11 +290,11 @@ Result<void> write_imatrix(const Imatrix& imatrix, const std::string& path) {
 }
 
 Result<void> write_legacy_imatrix(const Imatrix& imatrix, const std::string& path) {
+  CHECK(imatrix.has_counts(), "means without counts");
   AtomicFileWriter file = TRY(AtomicFileWriter::create(path));
   ByteWriter out;
   out.write(static_cast<int32_t>(imatrix.entries.size()));
   for (const ImatrixEntry& entry : imatrix.entries) {
-    CHECK(!entry.counts.empty(), "{} has no counts", entry.tensor);
     const bool has_experts = entry.tensor.find("_exps.") != std::string::npos;
     const std::vector<float> means = means_of(has_experts ? entry : joined(entry));
     out.write(static_cast<int32_t>(entry.tensor.size()));

@@ -40,6 +40,7 @@ struct Imatrix {
   int64_t chunk_tokens = 0;  // of a whole chunk; 0: unknown
 
   const ImatrixEntry* find(std::string_view tensor) const;
+  bool has_counts() const;  // of every entry
   // For a tensor of that shape, outermost first. Nothing is known of a tensor without an entry; an entry whose size
   // does not fit the shape is an error.
   Result<ColumnImportance> importance(std::string_view tensor, const Shape& shape) const;
@@ -53,7 +54,7 @@ Result<Imatrix> read_imatrix(const std::string& path);
 // `name` stands for the path in messages.
 Result<Imatrix> parse_imatrix(std::span<const std::byte> bytes, const std::string& name);
 
-// GGUF with sums and counts (mergeable). Precondition of both: every entry has counts.
+// GGUF with sums and counts (mergeable). Precondition of both: has_counts().
 Result<void> write_imatrix(const Imatrix& imatrix, const std::string& path);
 // llama.cpp's older form: means only. The groups of block-diagonal matrices are joined, since the form has none.
 Result<void> write_legacy_imatrix(const Imatrix& imatrix, const std::string& path);

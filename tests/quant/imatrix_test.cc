@@ -128,14 +128,20 @@ TEST(ImatrixTest, MergeAddsSumsCountsAndSources) {
 
 TEST(ImatrixTest, MergeRefusesMeansAndOtherSizesAndChangesNothing) {
   Imatrix other = sample();
-  other.entries[0].counts.clear();
-  other.entries[1].sums.pop_back();
+  other.entries[0].sums.pop_back();
+  other.entries[1].counts = {4};
   Imatrix mine = sample();
   const Result<void> merged = mine.merge(other);
   ASSERT_FALSE(merged.ok());
   EXPECT_THAT(merged.error().message, HasSubstr("attn_kv"));
   EXPECT_THAT(merged.error().message, HasSubstr("attn_output_a"));
   EXPECT_EQ(mine.entries[2].sums, sample().entries[2].sums);
+  Imatrix means = sample();
+  means.entries[1].counts.clear();
+  for (const auto& refused : {mine.merge(means), means.merge(mine)}) {
+    ASSERT_FALSE(refused.ok());
+    EXPECT_THAT(refused.error().message, HasSubstr("means without counts"));
+  }
 }
 
 TEST(ImatrixTest, EveryCutOfALegacyFileIsRefused) {

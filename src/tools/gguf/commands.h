@@ -45,4 +45,26 @@ struct InspectOptions {
 // Error: every reason why the file would not load.
 Result<void> run_inspect(const InspectOptions& options);
 
+struct ImatrixOptions {
+  std::string model_path;
+  std::vector<std::string> text_paths;
+  std::string output_path;
+  std::string format = "gguf";  // or dat
+  int32_t ctx_tokens = 2048;    // of one chunk
+  int32_t step_tokens = 256;
+  int32_t max_tokens = 0;   // 0: the whole text
+  int32_t skip_chunks = 0;  // at the beginning
+  int32_t save_every = 32;  // chunks
+  int32_t n_threads = 0;    // 0: one per core
+};
+// Runs the model over text and collects what its matrices are driven with (quant/imatrix_collector.h).
+Result<void> run_imatrix(const ImatrixOptions& options);
+
+struct ImatrixMergeOptions {
+  std::string output_path;
+  std::vector<std::string> input_paths;
+  std::string format = "gguf";
+};
+Result<void> run_imatrix_merge(const ImatrixMergeOptions& options);
+
 }  // namespace ds4

@@ -68,20 +68,55 @@ Command add_synth(CLI::App& app, SynthOptions& options) {
   return {command, [&options] { return run_synth(options); }};
 }
 
+void add_imatrix_format(CLI::App& command, std::string& format) {
+  command.add_option("--format", format, "gguf: sums and counts; dat: llama.cpp's older form, means only")
+      ->check(CLI::IsMember({"gguf", "dat"}))
+      ->capture_default_str();
+}
+
+Command add_imatrix(CLI::App& app, ImatrixOptions& options) {
+  CLI::App* command = app.add_subcommand("imatrix", "Run a model over text and collect the importance of columns");
+  command->add_option("MODEL", options.model_path, "GGUF file, of the highest precision there is")->required();
+  command->add_option("--text", options.text_paths, "text, or prompts after lines ===== DS4_IMATRIX_PROMPT")
+      ->required()
+      ->type_name("FILE...");
+  command->add_option("-o,--out", options.output_path, "file to write")->required()->type_name("FILE");
+  add_imatrix_format(*command, options.format);
+  add_integer_option(*command, "-c,--ctx", options.ctx_tokens, {2, 1 << 20}, "tokens of a chunk (2048)");
+  add_integer_option(*command, "--chunk", options.step_tokens, {1, 1 << 16}, "tokens computed at once (256)");
+  add_integer_option(*command, "--max-tokens", options.max_tokens, {1, INT32_MAX}, "stop after so many (all)");
+  add_integer_option(*command, "--skip", options.skip_chunks, {0, INT32_MAX}, "leave out the first N chunks (0)");
+  add_integer_option(*command, "--save-every", options.save_every, {1, INT32_MAX},
+                     "write the file every N chunks (32)");
+  add_integer_option(*command, "-t,--threads", options.n_threads, {1, kMaxThreads}, "CPU threads (one per core)");
+  return {command, [&options] { return run_imatrix(options); }};
+}
+
+Command add_imatrix_merge(CLI::App& app, ImatrixMergeOptions& options) {
+  CLI::App* command = app.add_subcommand("imatrix-merge", "Add up files that imatrix wrote");
+  command->add_option("OUT", options.output_path, "file to write")->required();
+  command->add_option("IN", options.input_paths, "files with counts (--format gguf)")->required();
+  add_imatrix_format(*command, options.format);
+  return {command, [&options] { return run_imatrix_merge(options); }};
+}
+
 int run(int argc, char** argv) {
   CLI::App app("Makes, converts and inspects model files of the DeepSeek-V4 architecture.", std::string(kProgram));
   app.require_subcommand(0, 1);
   ConvertCommandOptions convert;
   InspectOptions inspect;
   SynthOptions synth;
-  const Command commands[] = {add_convert(app, convert), add_inspect(app, inspect), add_synth(app, synth)};
+  ImatrixOptions imatrix;
+  ImatrixMergeOptions imatrix_merge;
+  const Command commands[] = {add_convert(app, convert), add_inspect(app, inspect), add_synth(app, synth),
+                              add_imatrix(app, imatrix), add_imatrix_merge(app, imatrix_merge)};
   if (const auto exit_code = parse_command_line(app, argc, argv)) return *exit_code;
   for (const Command& command : commands) {
     if (!command.app->parsed()) continue;
     auto result = command.run();
     return result.ok() ? 0 : report_error(kProgram, result.error());
   }
-  return report_usage_error(kProgram, "expected a command: convert, inspect or synth");
+  return report_usage_error(kProgram, "expected a command: convert, inspect, synth, imatrix or imatrix-merge");
 }
 
 }  // namespace
