@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <functional>
 #include <ostream>
 #include <set>
 
@@ -34,12 +35,23 @@ std::unique_ptr<Backend> cpu(NumericProfile profile) {
 }
 
 struct Target {
-  std::string_view name;
-  std::unique_ptr<Backend> (*make)(NumericProfile);
+  std::string name;
+  std::function<std::unique_ptr<Backend>(NumericProfile)> make;
 };
 
-constexpr Target kHostTargets[] = {
-    {"reference in float", reference_float}, {"cpu with 1 thread", cpu<1>}, {"cpu with 3 threads", cpu<3>}};
+// Every instruction set that this processor runs is a backend of its own.
+const std::vector<Target>& host_targets() {
+  static const std::vector<Target> targets = [] {
+    std::vector<Target> all = {{"reference in float", reference_float}, {"cpu with 3 threads", cpu<3>}};
+    for (const ds4::cpu::Isa isa : ds4::cpu::available_isas()) {
+      all.push_back({fmt::format("cpu with {} code", ds4::cpu::isa_name(isa)), [isa](NumericProfile profile) {
+                       return make_cpu_backend({.threads = 1, .profile = profile, .isa = isa});
+                     }});
+    }
+    return all;
+  }();
+  return targets;
+}
 
 // A case and the backends that run it.
 struct CaseParameter {
@@ -81,7 +93,7 @@ TEST_P(OpConformance, AgreesWithTheOracle) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Host, OpConformance, ::testing::ValuesIn(on(kHostTargets)), parameter_name);
+INSTANTIATE_TEST_SUITE_P(Host, OpConformance, ::testing::ValuesIn(on(host_targets())), parameter_name);
 
 class CpuOpBits : public ::testing::TestWithParam<CaseParameter> {};
 
@@ -101,6 +113,13 @@ TEST_P(CpuOpBits, DependOnTheInputsOnly) {
       PlacedOp again(*three_threads, data);
       again.run();
       EXPECT_EQ(differences(data, whole, again, Comparing::kBitwise), "") << "three threads, repeat " << repeat;
+    }
+
+    for (const ds4::cpu::Isa isa : ds4::cpu::available_isas()) {
+      const auto backend = make_cpu_backend({.threads = 1, .profile = profile, .isa = isa});
+      PlacedOp with_isa(*backend, data);
+      with_isa.run();
+      EXPECT_EQ(differences(data, whole, with_isa, Comparing::kBitwise), "") << ds4::cpu::isa_name(isa);
     }
 
     // The order of sums is the reference's; only attention multiplies by a reciprocal where the reference divides.

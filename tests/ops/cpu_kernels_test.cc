@@ -31,11 +31,12 @@ TEST(CpuKernelsTest, UnpackRowEqualsTheDefinitionForEveryCodeAndScale) {
 }
 
 TEST(CpuKernelsTest, DotKeepsTheReferencesOrder) {
-  for (int64_t n = 0; n < 70; ++n) {
-    const auto a = make_values({}, n, 1);
-    const auto b = make_values({.scale = 100.0f}, n, 2);
-    EXPECT_EQ(cpu::dot(a.data(), b.data(), n), reference::dot<float>(a.data(), b.data(), n)) << n;
-  }
+  for (const cpu::Isa isa : cpu::available_isas())
+    for (int64_t n = 0; n < 70; ++n) {
+      const auto a = make_values({}, n, 1);
+      const auto b = make_values({.scale = 100.0f}, n, 2);
+      EXPECT_EQ(cpu::kernels_of(isa).dot(a.data(), b.data(), n), reference::dot<float>(a.data(), b.data(), n)) << n;
+    }
 }
 
 }  // namespace

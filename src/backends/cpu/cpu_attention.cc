@@ -28,13 +28,13 @@ std::vector<RowItem> list_rows(const BatchView& batch) {
 }
 
 // query [width], rows [n_rows, width], logits: scratch of n_rows; out [width]
-void attend_head(const float* query, const std::vector<float>& rows, float sink, std::vector<float>& logits,
-                 std::span<float> out) {
+void attend_head(const cpu::Kernels& kernels, const float* query, const std::vector<float>& rows, float sink,
+                 std::vector<float>& logits, std::span<float> out) {
   const auto width = static_cast<int64_t>(out.size());
   const float scale = 1.0f / std::sqrt(static_cast<float>(width));
   float top = sink;
   for (size_t r = 0; r < logits.size(); ++r) {
-    logits[r] = cpu::dot(query, rows.data() + r * out.size(), width) * scale;
+    logits[r] = kernels.dot(query, rows.data() + r * out.size(), width) * scale;
     top = std::max(top, logits[r]);
   }
   std::fill(out.begin(), out.end(), 0.0f);
@@ -42,7 +42,7 @@ void attend_head(const float* query, const std::vector<float>& rows, float sink,
   for (size_t r = 0; r < logits.size(); ++r) {
     const float weight = std::exp(logits[r] - top);
     total += weight;
-    cpu::add_scaled(rows.data() + r * out.size(), weight, width, out.data());
+    kernels.add_scaled(rows.data() + r * out.size(), weight, width, out.data());
   }
   const float inverse = 1.0f / total;
   for (float& value : out) value *= inverse;
@@ -72,7 +72,7 @@ void CpuOps::attention(const AttentionArgs& args, const BatchView& batch, const 
       const int64_t first_head = i % n_blocks * block_heads;
       for (int64_t h = first_head; h < std::min(first_head + block_heads, n_heads); ++h) {
         const int64_t offset = (item.row * n_heads + h) * width;
-        attend_head(args.query.f32() + offset, rows, args.sinks.f32()[h], logits,
+        attend_head(kernels_, args.query.f32() + offset, rows, args.sinks.f32()[h], logits,
                     std::span(out.f32() + offset, static_cast<size_t>(width)));
       }
     }
@@ -98,7 +98,7 @@ void CpuOps::index_select(const IndexSelectArgs& args, const BatchView& batch, c
         cpu::unpack_row(compressed_row(kv, args.indexer, item.span->slot, c), args.indexer.format, key.data());
         float score = 0.0f;
         for (int64_t h = 0; h < n_heads; ++h) {
-          score += std::max(0.0f, cpu::dot(query + h * width, key.data(), width)) * (weights[h] * scale);
+          score += std::max(0.0f, kernels_.dot(query + h * width, key.data(), width)) * (weights[h] * scale);
         }
         scores[static_cast<size_t>(c)] = score;
       }

@@ -6,8 +6,11 @@
 namespace ds4 {
 
 std::unique_ptr<Backend> make_cpu_backend(const CpuBackendOptions& options) {
-  return std::make_unique<HostBackend>("cpu", options.profile,
-                                       std::make_unique<CpuOps>(options.threads, options.profile));
+  const cpu::Kernels& kernels = cpu::kernels_of(options.isa.value_or(cpu::available_isas().back()));
+  return std::make_unique<HostBackend>(
+      "cpu", options.profile,
+      std::make_unique<CpuOps>(ThreadPoolOptions{.n_threads = options.threads, .pin = options.pin_threads}, kernels,
+                               options.profile));
 }
 
 }  // namespace ds4

@@ -1,24 +1,18 @@
-// Matrix products: threads take blocks of weight rows, unpack each row once and meet it with every activation row.
+// Matrix products: threads take blocks of weight rows and multiply them with every activation row.
+
+#include <algorithm>
 
 #include "backends/cpu/cpu_ops.h"
-#include "backends/cpu/kernels.h"
 
 namespace ds4 {
 
 namespace {
 
-constexpr int64_t kWeightRowsPerGrain = 16;
+// Bytes of weights a thread takes at once: enough that handing over is cheap, little enough to share the end out.
+constexpr int64_t kGrainBytes = 64 * 1024;
+constexpr int64_t kGrainRows = 32;  // the kernels' tile
 
 }  // namespace
-
-void CpuOps::quantize_rows(const float* x, int64_t n_rows, int64_t n, DType weight_type,
-                           std::vector<ActivationRow>& out) {
-  if (out.size() < static_cast<size_t>(n_rows)) out.resize(static_cast<size_t>(n_rows));
-  const ActivationForm form = activation_form(weight_type, profile_);
-  pool_.parallel_for(n_rows, form == ActivationForm::kReal ? n_rows : 4, [&](int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; ++r) out[static_cast<size_t>(r)].set(x + r * n, n, form);
-  });
-}
 
 void CpuOps::matmul(const TensorView& weight, const TensorView& x, const TensorView& out) {
   matmul_grouped(weight, x, 1, out);
@@ -28,17 +22,27 @@ void CpuOps::matmul_grouped(const TensorView& weight, const TensorView& x, int32
   const int64_t n_rows = x.shape[0];
   if (n_rows == 0) return;
   const int64_t n_out = weight.shape[0];
-  const int64_t n_in = weight.shape[1];
-  const auto row_size = static_cast<int64_t>(row_bytes(weight.type, n_in).value());
-  quantize_rows(x.f32(), n_rows * n_groups, n_in, weight.type, rows_);
+  const int64_t group_out = n_out / n_groups;
+  const cpu::WeightMatrix matrix{weight.type, weight.data<std::byte>(),
+                                 static_cast<int64_t>(row_bytes(weight.type, weight.shape[1]).value()),
+                                 weight.shape[1]};
   const ActivationForm form = activation_form(weight.type, profile_);
-  pool_.parallel_for(n_out, kWeightRowsPerGrain, [&](int64_t first, int64_t last) {
-    cpu::WeightRow row;
-    for (int64_t o = first; o < last; ++o) {
-      row.load(weight.type, weight.data<std::byte>() + o * row_size, n_in, form);
-      const int64_t group = o / (n_out / n_groups);
-      for (int64_t r = 0; r < n_rows; ++r)
-        out.f32()[r * n_out + o] = row.dot(rows_[static_cast<size_t>(r * n_groups + group)]);
+  rows_.prepare(kernels_, pool_, x.f32(), n_rows * n_groups, matrix.n_in, form);
+  // Columns [group][row].
+  columns_.clear();
+  for (int64_t g = 0; g < n_groups; ++g) {
+    for (int64_t r = 0; r < n_rows; ++r) columns_.push_back(rows_.column(r * n_groups + g, out.f32() + r * n_out));
+  }
+
+  const int64_t chunk_rows =
+      std::min(group_out, std::max<int64_t>(1, kGrainBytes / (matrix.row_bytes * kGrainRows)) * kGrainRows);
+  const int64_t group_chunks = (group_out + chunk_rows - 1) / chunk_rows;
+  pool_.parallel_for(n_groups * group_chunks, 1, [&](int64_t first_chunk, int64_t last_chunk) {
+    for (int64_t chunk = first_chunk; chunk < last_chunk; ++chunk) {
+      const int64_t group = chunk / group_chunks;
+      const int64_t first = group * group_out + chunk % group_chunks * chunk_rows;
+      const int64_t last = std::min(first + chunk_rows, (group + 1) * group_out);
+      kernels_.multiply(matrix, form, first, last, {columns_.data() + group * n_rows, static_cast<size_t>(n_rows)});
     }
   });
 }

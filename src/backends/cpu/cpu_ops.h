@@ -5,15 +5,17 @@
 
 #include <vector>
 
+#include "backends/cpu/activation_rows.h"
+#include "backends/cpu/kernels.h"
 #include "base/thread_pool.h"
-#include "ops/activation_quant.h"
 #include "ops/ops.h"
 
 namespace ds4 {
 
 class CpuOps : public Ops {
  public:
-  CpuOps(int threads, NumericProfile profile) : pool_(threads), profile_(profile) {}
+  CpuOps(const ThreadPoolOptions& threads, const cpu::Kernels& kernels, NumericProfile profile)
+      : pool_(threads), kernels_(kernels), profile_(profile) {}
 
   void embed(const TensorView& table, const TensorView& tokens, const TensorView& out) override;
   void hc_init(const TensorView& x, const TensorView& streams) override;
@@ -41,13 +43,27 @@ class CpuOps : public Ops {
   void gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) override;
 
  private:
-  // Rows of x [n_rows, n] in the form that weights of that type want.
-  void quantize_rows(const float* x, int64_t n_rows, int64_t n, DType weight_type, std::vector<ActivationRow>& out);
+  // Slots (row, k) of one expert: n_slots of slots_ from first_slot on.
+  struct ExpertSlots {
+    int32_t expert = 0;
+    size_t first_slot = 0;
+    size_t n_slots = 0;
+  };
+  // cpu_experts.cc
+  void group_by_expert(const TensorView& ids);
+  template <class Body>
+  void for_expert_rows(int64_t n_out, const Body& body);
+  const cpu::ActivationRows& rows_for_up(const ExpertsArgs& args) const;
+  void expert_products(const ExpertsArgs& args, const ExpertSlots& group, int64_t first, int64_t last);
 
   ThreadPool pool_;
+  const cpu::Kernels& kernels_;
   NumericProfile profile_;
   // Scratch of matmul and experts, kept between calls so that a decode step does not allocate.
-  std::vector<ActivationRow> rows_, gate_rows_, up_rows_, mid_rows_;
+  cpu::ActivationRows rows_, gate_rows_, up_rows_;
+  std::vector<cpu::Column> columns_;
+  std::vector<int32_t> slots_;
+  std::vector<ExpertSlots> groups_;
   std::vector<float> mid_, slot_out_;
 };
 

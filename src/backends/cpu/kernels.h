@@ -1,41 +1,61 @@
 #pragma once
 
-// Inner loops of the CPU backend. Float sums keep the order of ops/reference/dot.h and a * b + c is never contracted,
-// so every instruction set gives the same bits. Compiled for several x86 levels, chosen at load. Pure functions, any
-// thread.
+// Inner loops of the CPU backend, one table of functions per instruction set, chosen once when the backend is made.
+// Every table computes the same bits: integer products inside a block are exact, blocks are added in ascending order,
+// float sums keep the order of ops/reference/dot.h, and every operation is spelled (fma is fma, nothing is contracted).
+// A result therefore depends neither on the instruction set nor on how many columns are computed together.
+// Pure functions, any thread; none allocates.
 
 #include <cstddef>
 #include <cstdint>
+#include <span>
+#include <string_view>
 #include <vector>
 
 #include "base/tensor.h"
 #include "ops/activation_quant.h"
-#include "ops/kv_view.h"
-#include "ops/weight_blocks.h"
 
 namespace ds4::cpu {
 
-float dot(const float* a, const float* b, int64_t n);
-// sum += factor * x
-void add_scaled(const float* x, float factor, int64_t n, float* sum);
-float dot_blocks(const WeightBlock32* w, const Q8_0Activation* x, int64_t n_blocks);
-float dot_blocks(const WeightBlock256* w, const Q8_KActivation* x, int64_t n_blocks);
+enum class Isa : uint8_t { kPortable, kAvx2, kAvx512, kNeon };
+
+std::string_view isa_name(Isa isa);
+// Sets compiled in that this processor runs, slowest first; never empty.
+std::vector<Isa> available_isas();
+
+// n_in values a row, rows row_bytes apart, in any float or block type.
+struct WeightMatrix {
+  DType type = DType::kF32;
+  const std::byte* data = nullptr;
+  int64_t row_bytes = 0;
+  int64_t n_in = 0;
+};
+
+// One activation row in the form its weights want (ops/activation_quant.h), and where its products go.
+struct Column {
+  const float* values = nullptr;  // [n_in], kReal
+  const int8_t* codes = nullptr;  // [n_in]
+  const float* scales = nullptr;  // [n_in / 32] kQ8_0, [n_in / 256] kQ8_K
+  const int16_t* sums = nullptr;  // [n_in / 16] kQ8_K
+  float* out = nullptr;           // out[o] of weight row o
+};
+
+struct Kernels {
+  Isa isa;
+  void (*quantize_q8_0)(const float* x, int64_t n, int8_t* codes, float* scales);
+  void (*quantize_q8_k)(const float* x, int64_t n, int8_t* codes, float* scales, int16_t* sums);
+  // column.out[o] = <weight row o, column> for o in [first, last) and every column.
+  void (*multiply)(const WeightMatrix& weight, ActivationForm form, int64_t first, int64_t last,
+                   std::span<const Column> columns);
+  float (*dot)(const float* a, const float* b, int64_t n);
+  // sum += factor * x, fused
+  void (*add_scaled)(const float* x, float factor, int64_t n, float* sum);
+};
+
 // Same values as unpack_kv_row.
 void unpack_row(const std::byte* row, const KvRowFormat& format, float* x);
 
-// One weight row, unpacked once for all the activation rows it meets. load() reuses the storage.
-class WeightRow {
- public:
-  void load(DType type, const std::byte* row, int64_t n, ActivationForm form);
-  float dot(const ActivationRow& x) const;
-
- private:
-  ActivationForm form_ = ActivationForm::kReal;
-  int64_t n_ = 0;
-  const float* real_ = nullptr;  // into storage_, or the row itself when it is F32
-  std::vector<float> storage_;
-  std::vector<WeightBlock32> blocks_32_;
-  std::vector<WeightBlock256> blocks_256_;
-};
+// Precondition: isa is available.
+const Kernels& kernels_of(Isa isa);
 
 }  // namespace ds4::cpu
