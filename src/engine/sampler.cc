@@ -58,11 +58,12 @@ int32_t Sampler::draw_unsorted(std::span<const float> logits, int32_t best) {
 
 int32_t Sampler::draw_sorted(std::span<const float> logits) {
   const auto n_candidates = params_.top_k > 0 ? params_.top_k : static_cast<int32_t>(logits.size());
-  const std::vector<RankedToken> candidates = top_tokens(logits, n_candidates);
+  rank_tokens(logits, n_candidates, candidates_);
   weights_.clear();
+  weights_.reserve(candidates_.size());
   float sum = 0.0F;
-  for (const RankedToken& candidate : candidates) {
-    weights_.push_back(weight(candidate.logit, candidates.front().logit));
+  for (const RankedToken& candidate : candidates_) {
+    weights_.push_back(weight(candidate.logit, candidates_.front().logit));
     sum += weights_.back();
   }
   size_t n_kept = 0;
@@ -74,9 +75,9 @@ int32_t Sampler::draw_sorted(std::span<const float> logits) {
   float rest = rng_.next_unit() * kept_sum;
   for (size_t i = 0; i < n_kept; ++i) {
     rest -= weights_[i];
-    if (rest <= 0.0F) return candidates[i].id;
+    if (rest <= 0.0F) return candidates_[i].id;
   }
-  return candidates[n_kept - 1].id;
+  return candidates_[n_kept - 1].id;
 }
 
 double log_sum_exp(std::span<const float> logits) {
@@ -90,8 +91,8 @@ double log_sum_exp(std::span<const float> logits) {
   return largest + std::log(sum);
 }
 
-std::vector<RankedToken> top_tokens(std::span<const float> logits, int32_t k) {
-  std::vector<RankedToken> ranked;
+void rank_tokens(std::span<const float> logits, int32_t k, std::vector<RankedToken>& ranked) {
+  ranked.clear();
   ranked.reserve(logits.size());
   for (size_t i = 0; i < logits.size(); ++i) {
     if (std::isfinite(logits[i])) ranked.push_back({static_cast<int32_t>(i), logits[i]});
@@ -101,6 +102,11 @@ std::vector<RankedToken> top_tokens(std::span<const float> logits, int32_t k) {
       ranked.begin(), ranked.begin() + static_cast<std::ptrdiff_t>(n), ranked.end(),
       [](const RankedToken& a, const RankedToken& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; });
   ranked.resize(n);
+}
+
+std::vector<RankedToken> top_tokens(std::span<const float> logits, int32_t k) {
+  std::vector<RankedToken> ranked;
+  rank_tokens(logits, k, ranked);
   return ranked;
 }
 

@@ -20,6 +20,11 @@ inline constexpr int32_t kMaxTopK = 1024;
 // The largest logit, the lowest id of equals; nothing when no logit is finite.
 std::optional<int32_t> greedy_token(std::span<const float> logits);
 
+struct RankedToken {
+  int32_t id = 0;
+  float logit = 0;
+};
+
 class Sampler {
  public:
   // params.seed is not read: whoever makes the sampler decides what happens without one.
@@ -35,6 +40,8 @@ class Sampler {
 
   SamplingParams params_;
   Xorshift64Star rng_;
+  // Scratch of one draw.
+  std::vector<RankedToken> candidates_;
   std::vector<float> weights_;
 };
 
@@ -42,12 +49,8 @@ class Sampler {
 double log_sum_exp(std::span<const float> logits);
 inline float log_probability(float logit, double log_sum) { return static_cast<float>(logit - log_sum); }
 
-struct RankedToken {
-  int32_t id = 0;
-  float logit = 0;
-};
-
-// The k largest finite logits, largest first, the lower id first among equals.
+// The k largest finite logits, largest first, the lower id first among equals; into `ranked`, or returned.
+void rank_tokens(std::span<const float> logits, int32_t k, std::vector<RankedToken>& ranked);
 std::vector<RankedToken> top_tokens(std::span<const float> logits, int32_t k);
 
 }  // namespace ds4

@@ -118,12 +118,12 @@ int32_t Scheduler::add_part(Sequence& sequence, int32_t max_tokens) {
 }
 
 void Scheduler::run_parts() {
-  std::vector<SequenceInput> inputs;
+  inputs_.clear();
   for (const Part& part : parts_) {
-    inputs.push_back({&part.sequence->kv(), part.sequence->pending_tokens(part.n_tokens),
-                      part.wants_logits ? LogitsWanted::kLast : LogitsWanted::kNone});
+    inputs_.push_back({&part.sequence->kv(), part.sequence->pending_tokens(part.n_tokens),
+                       part.wants_logits ? LogitsWanted::kLast : LogitsWanted::kNone});
   }
-  const Result<std::span<const float>> logits = forward_.run(inputs);
+  const Result<std::span<const float>> logits = forward_.run(inputs_);
   if (!logits.ok()) {
     for (const Part& part : parts_) part.sequence->fail(logits.error());
     return;

@@ -67,6 +67,7 @@ class Scheduler {
   std::deque<GenerateRequest> waiting_;
   std::deque<std::unique_ptr<Sequence>> running_;  // the next one to prefill first
   std::vector<Part> parts_;
+  std::vector<SequenceInput> inputs_;
 };
 
 }  // namespace ds4

@@ -11,6 +11,14 @@ Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const
   CHECK(limits.batch_rows >= 1 && limits.logits_rows >= 1, "{} rows, {} logits", limits.batch_rows, limits.logits_rows);
   std::unique_ptr<ForwardPass> pass(new ForwardPass(backend, model, cache, limits));
   pass->activations_ = TRY(Activations::create(backend, model.hyperparams, cache.layout(), limits));
+  const auto batch_rows = static_cast<size_t>(limits.batch_rows);
+  const auto logits_rows = static_cast<size_t>(limits.logits_rows);
+  pass->inputs_.reserve(batch_rows);
+  pass->spans_.reserve(batch_rows);
+  pass->token_ids_.reserve(batch_rows);
+  pass->positions_.reserve(batch_rows);
+  pass->wanted_row_ids_.reserve(logits_rows);
+  pass->host_logits_.reserve(logits_rows * static_cast<size_t>(model.hyperparams.n_vocab));
   return pass;
 }
 
@@ -112,27 +120,27 @@ Result<void> ForwardPass::check_inputs(std::span<const SequenceInput> inputs) co
 void ForwardPass::plan_rows(std::span<const SequenceInput> inputs) {
   inputs_.assign(inputs.begin(), inputs.end());
   spans_.clear();
+  token_ids_.clear();
+  positions_.clear();
   wanted_row_ids_.clear();
-  std::vector<int32_t> tokens;
-  std::vector<int32_t> positions;
   for (const SequenceInput& input : inputs) {
-    const auto first_row = static_cast<int32_t>(tokens.size());
+    const auto first_row = static_cast<int32_t>(token_ids_.size());
     const auto n_rows = static_cast<int32_t>(input.tokens.size());
     spans_.push_back({input.kv->slot(), first_row, n_rows, input.kv->n_tokens()});
     for (int32_t i = 0; i < n_rows; ++i) {
-      tokens.push_back(input.tokens[static_cast<size_t>(i)]);
-      positions.push_back(input.kv->n_tokens() + i);
+      token_ids_.push_back(input.tokens[static_cast<size_t>(i)]);
+      positions_.push_back(input.kv->n_tokens() + i);
       const bool is_wanted =
           input.logits == LogitsWanted::kAll || (input.logits == LogitsWanted::kLast && i == n_rows - 1);
       if (is_wanted) wanted_row_ids_.push_back(first_row + i);
     }
   }
-  batch_.n_rows = static_cast<int32_t>(tokens.size());
+  batch_.n_rows = static_cast<int32_t>(token_ids_.size());
   batch_.tokens = rows(activations_.tokens);
   batch_.positions = rows(activations_.positions);
   batch_.spans = spans_;
-  backend_.upload(std::as_bytes(std::span(tokens)), batch_.tokens);
-  backend_.upload(std::as_bytes(std::span(positions)), batch_.positions);
+  backend_.upload(std::as_bytes(std::span(token_ids_)), batch_.tokens);
+  backend_.upload(std::as_bytes(std::span(positions_)), batch_.positions);
   const auto n_wanted = static_cast<int64_t>(wanted_row_ids_.size());
   backend_.upload(std::as_bytes(std::span(wanted_row_ids_)), activations_.wanted_rows.rows(0, n_wanted));
 }

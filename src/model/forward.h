@@ -74,6 +74,8 @@ class ForwardPass {
   // The current step.
   std::vector<SequenceInput> inputs_;
   std::vector<SequenceSpan> spans_;
+  std::vector<int32_t> token_ids_;
+  std::vector<int32_t> positions_;
   std::vector<int32_t> wanted_row_ids_;
   BatchView batch_;
   std::vector<float> host_logits_;

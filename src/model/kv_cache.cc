@@ -60,13 +60,12 @@ Result<KvState> KvCache::new_sequence() {
   if (free_slots_.empty()) return make_error(ErrorCode::kBusy, "all {} sequence slots are in use", limits_.n_slots);
   const int32_t slot = free_slots_.back();
   free_slots_.pop_back();
-  return KvState(this, slot);
+  KvState state(this, slot);
+  state.pages_.reserve(static_cast<size_t>(pages_for(limits_.ctx_tokens)));
+  return state;
 }
 
-Result<PageRef> KvCache::allocate_page() {
-  if (free_pages_.empty()) {
-    return make_error(ErrorCode::kOutOfMemory, "all {} KV pages of {} tokens are in use", limits_.n_pages, kPageTokens);
-  }
+PageRef KvCache::take_page() {
   const int32_t id = free_pages_.back();
   free_pages_.pop_back();
   page_references_[static_cast<size_t>(id)] = 1;
@@ -106,21 +105,26 @@ Result<void> KvState::reserve(int32_t n_new) {
   }
   // Rows are written into the pages from the current one on: those must exist and belong to this sequence alone.
   const auto first = static_cast<size_t>(n_tokens_ / kPageTokens);
-  std::vector<PageRef> fresh;
-  for (size_t i = first; i < static_cast<size_t>(pages_for(end)); ++i) {
-    const bool is_own = i < pages_.size() && cache_->page_references_[static_cast<size_t>(pages_[i].id())] == 1;
-    fresh.push_back(is_own ? PageRef() : TRY(cache_->allocate_page()));
+  const auto n_pages = static_cast<size_t>(pages_for(end));
+  const auto is_own = [this](size_t i) {
+    return i < pages_.size() && cache_->page_references_[static_cast<size_t>(pages_[i].id())] == 1;
+  };
+  int32_t n_missing = 0;
+  for (size_t i = first; i < n_pages; ++i) n_missing += is_own(i) ? 0 : 1;
+  if (n_missing > cache_->n_free_pages()) {
+    return make_error(ErrorCode::kOutOfMemory, "{} more KV pages of {} tokens are needed, {} of {} are free", n_missing,
+                      kPageTokens, cache_->n_free_pages(), cache_->limits_.n_pages);
   }
-  for (size_t i = 0; i < fresh.size(); ++i) {
-    if (fresh[i].id() < 0) continue;
-    const size_t index = first + i;
-    if (index < pages_.size()) {
-      cache_->backend_.copy(cache_->page(pages_[index].id()), cache_->page(fresh[i].id()));
-      pages_[index] = std::move(fresh[i]);
+  for (size_t i = first; i < n_pages; ++i) {
+    if (is_own(i)) continue;
+    PageRef fresh = cache_->take_page();
+    if (i < pages_.size()) {
+      cache_->backend_.copy(cache_->page(pages_[i].id()), cache_->page(fresh.id()));
+      pages_[i] = std::move(fresh);
     } else {
-      pages_.push_back(std::move(fresh[i]));
+      pages_.push_back(std::move(fresh));
     }
-    cache_->write_page_table(slot_, static_cast<int32_t>(index), pages_[index].id());
+    cache_->write_page_table(slot_, static_cast<int32_t>(i), pages_[i].id());
   }
   return {};
 }

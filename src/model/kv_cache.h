@@ -99,7 +99,7 @@ class KvCache {
   KvCache(Backend& backend, KvLayout layout, const KvLimits& limits)
       : backend_(backend), layout_(std::move(layout)), limits_(limits) {}
 
-  Result<PageRef> allocate_page();
+  PageRef take_page();  // precondition: one is free
   void write_page_table(int32_t slot, int32_t index, int32_t page);
   TensorView page(int32_t id) const { return memory_.pages.rows(id, 1); }
   TensorView frontier(int32_t slot) const { return memory_.frontiers.rows(slot, 1); }
