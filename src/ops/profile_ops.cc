@@ -1,0 +1,162 @@
+#include "ops/profile_ops.h"
+
+#include <algorithm>
+
+namespace ds4 {
+
+std::vector<OpProfile> ProfileOps::profile() const {
+  std::vector<OpProfile> profiles;
+  for (const Entry& entry : entries_) profiles.push_back(entry.total);
+  std::ranges::stable_sort(profiles, std::greater(), &OpProfile::us);
+  return profiles;
+}
+
+void ProfileOps::reset() {
+  entries_.clear();
+  distinct_experts_ = 0;
+  expert_calls_ = 0;
+}
+
+ProfileOps::Work ProfileOps::matrix_work(const TensorView& weight, int64_t n_rows) {
+  return {weight, weight.size_bytes(), static_cast<uint64_t>(n_rows) * static_cast<uint64_t>(weight.elements())};
+}
+
+// Some thirty entries in all: a search by comparison is nothing beside an op.
+ProfileOps::Entry& ProfileOps::entry(const char* op, const TensorView& weight) {
+  for (Entry& known : entries_) {
+    if (known.op == op && known.weight.type == weight.type && known.weight.shape == weight.shape) return known;
+  }
+  std::string name = op;
+  if (weight) name += fmt::format(" {} {}", dtype_name(weight.type), weight.shape.to_string());
+  return entries_.emplace_back(Entry{op, weight, {.name = std::move(name)}});
+}
+
+template <class Call>
+void ProfileOps::timed(const char* op, const Work& work, const Call& call) {
+  const int64_t since_us = clock_.now_us();
+  call();
+  const int64_t us = clock_.elapsed_us(since_us);
+  OpProfile& total = entry(op, work.weight).total;
+  total.calls += 1;
+  total.us += us;
+  total.weight_bytes += work.weight_bytes;
+  total.macs += work.macs;
+}
+
+void ProfileOps::embed(const TensorView& table, const TensorView& tokens, const TensorView& out) {
+  timed("embed", {}, [&] { ops_.embed(table, tokens, out); });
+}
+
+void ProfileOps::hc_init(const TensorView& x, const TensorView& streams) {
+  timed("hc_init", {}, [&] { ops_.hc_init(x, streams); });
+}
+
+void ProfileOps::rms_norm(const TensorView& x, const TensorView& weight, float epsilon, const TensorView& out) {
+  timed("rms_norm", {}, [&] { ops_.rms_norm(x, weight, epsilon, out); });
+}
+
+void ProfileOps::matmul(const TensorView& weight, const TensorView& x, const TensorView& out) {
+  timed("matmul", matrix_work(weight, x.shape[0]), [&] { ops_.matmul(weight, x, out); });
+}
+
+void ProfileOps::matmul_grouped(const TensorView& weight, const TensorView& x, int32_t n_groups,
+                                const TensorView& out) {
+  timed("matmul_grouped", matrix_work(weight, x.shape[0]), [&] { ops_.matmul_grouped(weight, x, n_groups, out); });
+}
+
+void ProfileOps::add(const TensorView& a, const TensorView& b, const TensorView& out) {
+  timed("add", {}, [&] { ops_.add(a, b, out); });
+}
+
+void ProfileOps::hc_mix(const TensorView& mix, const TensorView& scale, const TensorView& base, const HcParams& params,
+                        const HcSplit& out) {
+  timed("hc_mix", {}, [&] { ops_.hc_mix(mix, scale, base, params, out); });
+}
+
+void ProfileOps::hc_reduce(const TensorView& streams, const TensorView& weights, const TensorView& out) {
+  timed("hc_reduce", {}, [&] { ops_.hc_reduce(streams, weights, out); });
+}
+
+void ProfileOps::hc_expand(const TensorView& y, const HcSplit& split, const TensorView& streams) {
+  timed("hc_expand", {}, [&] { ops_.hc_expand(y, split, streams); });
+}
+
+void ProfileOps::hc_head_mix(const TensorView& mix, const TensorView& scale, const TensorView& base, float epsilon,
+                             const TensorView& weights) {
+  timed("hc_head_mix", {}, [&] { ops_.hc_head_mix(mix, scale, base, epsilon, weights); });
+}
+
+void ProfileOps::rope(const TensorView& x, const TensorView& positions, const RopeTable& table, bool inverse) {
+  timed("rope", {}, [&] { ops_.rope(x, positions, table, inverse); });
+}
+
+void ProfileOps::kv_pack(const TensorView& x, const KvRowFormat& format, const TensorView& rows) {
+  timed("kv_pack", {}, [&] { ops_.kv_pack(x, format, rows); });
+}
+
+void ProfileOps::compress(const CompressArgs& args, const BatchView& batch, const KvMemory& kv) {
+  timed("compress", {}, [&] { ops_.compress(args, batch, kv); });
+}
+
+void ProfileOps::window_append(const TensorView& rows, const LayerKv& layer, const BatchView& batch,
+                               const KvMemory& kv) {
+  timed("window_append", {}, [&] { ops_.window_append(rows, layer, batch, kv); });
+}
+
+void ProfileOps::index_round(const TensorView& x) {
+  timed("index_round", {}, [&] { ops_.index_round(x); });
+}
+
+void ProfileOps::index_select(const IndexSelectArgs& args, const BatchView& batch, const KvMemory& kv,
+                              const TensorView& selected, const TensorView& n_selected) {
+  timed("index_select", {}, [&] { ops_.index_select(args, batch, kv, selected, n_selected); });
+}
+
+void ProfileOps::attention(const AttentionArgs& args, const BatchView& batch, const KvMemory& kv,
+                           const TensorView& out) {
+  timed("attention", {}, [&] { ops_.attention(args, batch, kv, out); });
+}
+
+void ProfileOps::router(const RouterArgs& args, const TensorView& ids, const TensorView& weights) {
+  timed("router", {}, [&] { ops_.router(args, ids, weights); });
+}
+
+void ProfileOps::swiglu(const TensorView& gate, const TensorView& up, float clamp, const TensorView& out) {
+  timed("swiglu", {}, [&] { ops_.swiglu(gate, up, clamp, out); });
+}
+
+void ProfileOps::experts(const ExpertsArgs& args, const TensorView& out) {
+  const int32_t* ids = args.ids.i32();
+  std::vector<int32_t> used(ids, ids + args.ids.elements());
+  std::ranges::sort(used);
+  const auto n_distinct = static_cast<uint64_t>(std::ranges::unique(used).begin() - used.begin());
+  distinct_experts_ += n_distinct;
+  expert_calls_ += 1;
+
+  const auto n_experts = static_cast<uint64_t>(args.gate.shape[0]);
+  const uint64_t bytes = (args.gate.size_bytes() + args.up.size_bytes() + args.down.size_bytes()) / n_experts;
+  const auto elements =
+      static_cast<uint64_t>(args.gate.elements() + args.up.elements() + args.down.elements()) / n_experts;
+  const Work work{args.gate, n_distinct * bytes, static_cast<uint64_t>(args.ids.elements()) * elements};
+  timed("experts", work, [&] { ops_.experts(args, out); });
+}
+
+void ProfileOps::gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) {
+  timed("gather_rows", {}, [&] { ops_.gather_rows(x, row_ids, out); });
+}
+
+void ProfileOps::hc_pre(const HcPreArgs& args, const HcSplit& split, const TensorView& out) {
+  timed("hc_pre", matrix_work(args.fn, args.streams.shape[0]), [&] { ops_.hc_pre(args, split, out); });
+}
+
+void ProfileOps::shared_expert(const SharedExpertArgs& args, const TensorView& out) {
+  Work work = matrix_work(args.gate, args.x.shape[0]);
+  for (const TensorView& weight : {args.up, args.down}) {
+    const Work more = matrix_work(weight, args.x.shape[0]);
+    work.weight_bytes += more.weight_bytes;
+    work.macs += more.macs;
+  }
+  timed("shared_expert", work, [&] { ops_.shared_expert(args, out); });
+}
+
+}  // namespace ds4
