@@ -30,23 +30,6 @@ Result<struct stat> status_of(int descriptor, const std::string& path) {
   return status;
 }
 
-// The path behind symbolic links, so that replacing it keeps the link; the path itself when nothing exists.
-Result<std::string> resolve_target(const std::string& path) {
-  struct stat status{};
-  if (stat(path.c_str(), &status) != 0) {
-    if (errno == ENOENT) return path;
-    return system_error("create", path);
-  }
-  if (!S_ISREG(status.st_mode)) {
-    return make_error(ErrorCode::kInvalidArgument, "{}: exists and is not a regular file", path);
-  }
-  char* const resolved = realpath(path.c_str(), nullptr);
-  if (resolved == nullptr) return system_error("resolve", path);
-  std::string target = resolved;
-  std::free(resolved);
-  return target;
-}
-
 // A rename is on the disk only when its directory is.
 Result<void> sync_directory_of(const std::string& path) {
   const size_t slash = path.rfind('/');
@@ -157,6 +140,28 @@ MappedFile::~MappedFile() {
   if (data_ != nullptr) munmap(data_, size_bytes_);
 }
 
+// Replacing what is behind a link keeps the link.
+Result<std::string> resolve_target(const std::string& path) {
+  struct stat status{};
+  if (stat(path.c_str(), &status) != 0) {
+    if (errno == ENOENT) return path;
+    return system_error("create", path);
+  }
+  if (!S_ISREG(status.st_mode)) {
+    return make_error(ErrorCode::kInvalidArgument, "{}: exists and is not a regular file", path);
+  }
+  char* const resolved = realpath(path.c_str(), nullptr);
+  if (resolved == nullptr) return system_error("resolve", path);
+  std::string target = resolved;
+  std::free(resolved);
+  return target;
+}
+
+Result<void> replace_file(const std::string& from, const std::string& to) {
+  if (std::rename(from.c_str(), to.c_str()) != 0) return system_error("replace", to);
+  return sync_directory_of(to);
+}
+
 Result<AtomicFileWriter> AtomicFileWriter::create(const std::string& path) {
   constexpr int kMaxAttempts = 100;
   std::string target = TRY(resolve_target(path));
@@ -182,9 +187,9 @@ Result<void> AtomicFileWriter::commit() {
   CHECK(file_ != nullptr, "commit twice");
   TRY(file_->sync());
   TRY(file_->close());
-  if (std::rename(file_->path().c_str(), target_.c_str()) != 0) return system_error("replace", target_);
+  TRY(replace_file(file_->path(), target_));
   file_ = nullptr;
-  return sync_directory_of(target_);
+  return {};
 }
 
 Result<void> atomic_write(const std::string& path, std::span<const std::byte> bytes) {

@@ -89,6 +89,12 @@ class AtomicFileWriter {
   uint64_t size_bytes_ = 0;
 };
 
+// What AtomicFileWriter is made of, for files that outlive a run before they are complete.
+// The path behind symbolic links; the path itself when nothing exists. Error: what exists is no regular file.
+Result<std::string> resolve_target(const std::string& path);
+// Renames `from`, which is synced and closed, to `to`; the rename reaches the disk.
+Result<void> replace_file(const std::string& from, const std::string& to);
+
 Result<void> atomic_write(const std::string& path, std::span<const std::byte> bytes);
 
 // Reads until the end, so pipes work too; more than max_bytes is an error.

@@ -220,7 +220,8 @@ void narrow(const float* source, std::byte* out, int64_t n_elements) {
 
 }  // namespace
 
-void quantize_row(DType type, const float* source, std::byte* out, int64_t n_elements) {
+void quantize_row(DType type, const float* source, const float* importance, std::byte* out, int64_t n_elements) {
+  static_cast<void>(importance);
   CHECK(n_elements >= 0 && n_elements % dtype_info(type).block_elements == 0, "{} elements of {}", n_elements,
         dtype_name(type));
   switch (type) {

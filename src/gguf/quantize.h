@@ -17,6 +17,10 @@ namespace ds4 {
 
 // source [n_elements] f32, finite and within the range of the format's F16 scales; out: row_bytes(type,
 // n_elements) bytes, any address. Types as in dequantize_row. Precondition: whole blocks.
-void quantize_row(DType type, const float* source, std::byte* out, int64_t n_elements);
+// importance [n_elements], not negative, weighs the squared error of every element; null: all equal.
+void quantize_row(DType type, const float* source, const float* importance, std::byte* out, int64_t n_elements);
+inline void quantize_row(DType type, const float* source, std::byte* out, int64_t n_elements) {
+  quantize_row(type, source, nullptr, out, n_elements);
+}
 
 }  // namespace ds4

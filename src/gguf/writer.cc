@@ -33,17 +33,7 @@ void write_pair(ByteWriter& out, const MetadataEntry& entry) {
 
 }  // namespace
 
-Result<GgufWriter> GgufWriter::create(const std::string& path) {
-  return GgufWriter(TRY(AtomicFileWriter::create(path)));
-}
-
-Metadata& GgufWriter::metadata() {
-  CHECK(alignment_ == 0, "the header is written already");
-  return metadata_;
-}
-
-Result<void> GgufWriter::add_tensor(std::string_view name, DType type, const Shape& shape) {
-  CHECK(alignment_ == 0, "the header is written already");
+Result<void> GgufDirectory::add_tensor(std::string_view name, DType type, const Shape& shape) {
   const auto ggml_type = dtype_to_ggml(type);
   if (!ggml_type) {
     return make_error(ErrorCode::kUnsupported, "tensor {}: GGUF has no type {}", quoted_name(name), dtype_name(type));
@@ -61,14 +51,15 @@ Result<void> GgufWriter::add_tensor(std::string_view name, DType type, const Sha
   return {};
 }
 
-Result<void> GgufWriter::write_header() {
-  alignment_ = TRY(gguf_alignment(metadata_));
+Result<GgufDirectory::Layout> GgufDirectory::layout() const {
+  const uint32_t alignment = TRY(gguf_alignment(metadata_));
   ByteWriter out;
   out.write(kGgufMagic);
   out.write(kGgufVersion);
   out.write(uint64_t{tensors_.size()});
   out.write(uint64_t{metadata_.entries().size()});
   for (const MetadataEntry& entry : metadata_.entries()) write_pair(out, entry);
+  Layout layout;
   uint64_t offset_bytes = 0;
   for (const Entry& tensor : tensors_) {
     write_string(out, tensor.name);
@@ -76,34 +67,57 @@ Result<void> GgufWriter::write_header() {
     for (int axis = tensor.shape.rank() - 1; axis >= 0; --axis) out.write(static_cast<uint64_t>(tensor.shape[axis]));
     out.write(tensor.ggml_type);
     out.write(offset_bytes);
-    offset_bytes = align_up(offset_bytes + tensor.size_bytes, alignment_);
+    layout.tensors.push_back({offset_bytes, tensor.size_bytes});
+    offset_bytes = align_up(offset_bytes + tensor.size_bytes, alignment);
   }
-  TRY(file_.append(out.bytes()));
-  return pad_file();
+  layout.header = out.take();
+  layout.header.resize(align_up(layout.header.size(), alignment));
+  for (Extent& extent : layout.tensors) extent.offset_bytes += layout.header.size();
+  layout.file_size_bytes = layout.header.size() + offset_bytes;
+  return layout;
 }
 
-Result<void> GgufWriter::pad_file() {
-  const uint64_t missing_bytes = align_up(file_.size_bytes(), alignment_) - file_.size_bytes();
-  return file_.append(std::vector<std::byte>(missing_bytes));
+Result<GgufWriter> GgufWriter::create(const std::string& path) {
+  return GgufWriter(TRY(AtomicFileWriter::create(path)));
+}
+
+Metadata& GgufWriter::metadata() {
+  CHECK(!layout_, "the header is written already");
+  return directory_.metadata();
+}
+
+Result<void> GgufWriter::add_tensor(std::string_view name, DType type, const Shape& shape) {
+  CHECK(!layout_, "the header is written already");
+  return directory_.add_tensor(name, type, shape);
+}
+
+Result<void> GgufWriter::write_header() {
+  layout_ = TRY(directory_.layout());
+  return file_.append(layout_->header);
+}
+
+Result<void> GgufWriter::pad_to(uint64_t offset_bytes) {
+  return file_.append(std::vector<std::byte>(offset_bytes - file_.size_bytes()));
 }
 
 Result<void> GgufWriter::write_tensor_data(std::span<const std::byte> bytes) {
-  if (alignment_ == 0) TRY(write_header());
-  CHECK(current_ < tensors_.size(), "data for tensor {} of {}", current_ + 1, tensors_.size());
-  const Entry& tensor = tensors_[current_];
-  CHECK(bytes.size() <= tensor.size_bytes - current_bytes_, "{}: {} bytes after {} of {}", tensor.name, bytes.size(),
-        current_bytes_, tensor.size_bytes);
+  if (!layout_) TRY(write_header());
+  const std::vector<GgufDirectory::Extent>& tensors = layout_->tensors;
+  CHECK(current_ < tensors.size(), "data for tensor {} of {}", current_ + 1, tensors.size());
+  const uint64_t size_bytes = tensors[current_].size_bytes;
+  CHECK(bytes.size() <= size_bytes - current_bytes_, "{}: {} bytes after {} of {}", directory_.tensor_name(current_),
+        bytes.size(), current_bytes_, size_bytes);
   TRY(file_.append(bytes));
   current_bytes_ += bytes.size();
-  if (current_bytes_ < tensor.size_bytes) return {};
+  if (current_bytes_ < size_bytes) return {};
   ++current_;
   current_bytes_ = 0;
-  return pad_file();
+  return pad_to(current_ < tensors.size() ? tensors[current_].offset_bytes : layout_->file_size_bytes);
 }
 
 Result<void> GgufWriter::finish() {
-  if (alignment_ == 0) TRY(write_header());
-  CHECK(current_ == tensors_.size(), "finished at tensor {} of {}", current_ + 1, tensors_.size());
+  if (!layout_) TRY(write_header());
+  CHECK(current_ == layout_->tensors.size(), "finished at tensor {} of {}", current_ + 1, layout_->tensors.size());
   return file_.commit();
 }
 

@@ -7,6 +7,8 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -19,14 +21,46 @@
 
 namespace ds4 {
 
+// What a file will hold and where: everything but the tensor data.
+class GgufDirectory {
+ public:
+  struct Extent {
+    uint64_t offset_bytes;  // from the start of the file
+    uint64_t size_bytes;
+  };
+  struct Layout {
+    std::vector<std::byte> header;  // up to the first tensor, padded
+    std::vector<Extent> tensors;
+    uint64_t file_size_bytes;
+  };
+
+  // general.alignment is honoured when set.
+  Metadata& metadata() { return metadata_; }
+  // Shape outermost first. Errors: a name twice, a shape that the type cannot hold, a type that files cannot hold.
+  Result<void> add_tensor(std::string_view name, DType type, const Shape& shape);
+  std::string_view tensor_name(size_t tensor) const { return tensors_[tensor].name; }
+
+  Result<Layout> layout() const;
+
+ private:
+  struct Entry {
+    std::string name;
+    uint32_t ggml_type;
+    Shape shape;
+    uint64_t size_bytes;
+  };
+
+  Metadata metadata_;
+  std::vector<Entry> tensors_;
+  std::map<std::string, size_t, std::less<>> index_;
+};
+
 class GgufWriter {
  public:
   static Result<GgufWriter> create(const std::string& path);
 
-  // Precondition: no tensor data written yet. general.alignment is honoured when set.
+  // As of GgufDirectory. Precondition of both: no tensor data written yet.
   Metadata& metadata();
-  // Shape outermost first. Precondition as for metadata(). Errors: a name twice, a shape that the type cannot
-  // hold, a type that files cannot hold.
   Result<void> add_tensor(std::string_view name, DType type, const Shape& shape);
 
   // The next bytes of the current tensor; a full tensor makes the next one current.
@@ -37,22 +71,14 @@ class GgufWriter {
   Result<void> finish();
 
  private:
-  struct Entry {
-    std::string name;
-    uint32_t ggml_type;
-    Shape shape;
-    uint64_t size_bytes;
-  };
-
   explicit GgufWriter(AtomicFileWriter file) : file_(std::move(file)) {}
   Result<void> write_header();
-  Result<void> pad_file();
+  // Zeros up to that offset.
+  Result<void> pad_to(uint64_t offset_bytes);
 
   AtomicFileWriter file_;
-  Metadata metadata_;
-  std::vector<Entry> tensors_;
-  std::map<std::string, size_t, std::less<>> index_;
-  uint32_t alignment_ = 0;  // 0 until the header is written
+  GgufDirectory directory_;
+  std::optional<GgufDirectory::Layout> layout_;  // of the header, once it is written
   size_t current_ = 0;
   uint64_t current_bytes_ = 0;  // written of the current tensor
 };

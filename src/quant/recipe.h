@@ -1,9 +1,9 @@
 #pragma once
 
-// Which type each tensor of a new model file gets. A recipe names one type per group of tensors; `--type PATTERN=TYPE`
-// overrides it for tensors by name. A type whose blocks do not divide a tensor's rows is replaced by the next finer
-// one that fits (Q8_0, else F16), and the replacement is reported. Used by convert and synth. Pure functions, any
-// thread.
+// Which type each tensor of a new model file gets. A recipe names one type per group of tensors; `--layers 0-3=TYPE`
+// overrides it for the experts of some layers, `--type PATTERN=TYPE` for tensors by name or group. A type whose blocks
+// do not divide a tensor's rows is replaced by the next finer one that fits (Q8_0, else F16), and the replacement is
+// reported. Used by convert, quantize and synth. Pure functions, any thread.
 
 #include <cstdint>
 #include <span>
@@ -26,7 +26,8 @@ enum class WeightGroup : uint8_t {
   kCompressor,
   kIndexer,
   kRouter,
-  kDense,       // attention, shared expert, vocabulary head, draft input
+  kDense,       // attention, shared expert, draft input
+  kOutput,      // vocabulary head
   kExpertsIn,   // gate and up
   kExpertsOut,  // down
 };
@@ -41,19 +42,23 @@ struct Recipe {
   std::string_view doc;
   uint32_t file_type;  // general.file_type, as llama.cpp numbers mixes
   DType types[kWeightGroups];
+  bool fine_end = false;  // Q4_K experts in the last seventh of the layers (37 to 42 of 43) and in the draft layer
 };
 
 std::span<const Recipe> recipes();
-// Error: lists the recipes there are.
+// Older names are understood too. Error: lists the recipes there are.
 Result<const Recipe*> find_recipe(std::string_view name);
 
 struct TypeOverride {
-  std::string pattern;  // of GGUF names; * stands for any text, ? for one character
+  std::string pattern;  // of GGUF or group names; * stands for any text, ? for one character
   DType type = DType::kF32;
 };
 
 // "blk.*.attn_q_b.weight=F16"
 Result<TypeOverride> parse_type_override(std::string_view text);
+
+// "0-3,40=Q4_K": the expert tensors of these layers, one override per layer.
+Result<std::vector<TypeOverride>> parse_layer_override(std::string_view text);
 
 struct TypePlan {
   std::vector<DType> types;            // one per tensor

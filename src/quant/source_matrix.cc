@@ -23,8 +23,6 @@ std::vector<int64_t> without_ones(const Shape& shape) {
   return extents;
 }
 
-bool same_shape(const Shape& a, const Shape& b) { return without_ones(a) == without_ones(b); }
-
 int64_t tiles(int64_t extent) { return (extent + kFp8Tile - 1) / kFp8Tile; }
 
 std::string scale_name_of(std::string_view name) {
@@ -86,6 +84,8 @@ uint8_t fp4_code(const std::byte* row, int64_t element) {
 }
 
 }  // namespace
+
+bool same_shape(const Shape& a, const Shape& b) { return without_ones(a) == without_ones(b); }
 
 std::optional<SourceMatrix> find_source_matrix(const Checkpoint& checkpoint, std::string_view name, const Shape& wanted,
                                                ProblemList& problems) {

@@ -23,6 +23,9 @@ struct SourceMatrix {
   bool is_fp4() const { return weight->type == SourceType::kI8 || weight->type == SourceType::kU8; }
 };
 
+// Dimensions of extent 1 aside: writers drop or keep them as they like.
+bool same_shape(const Shape& a, const Shape& b);
+
 // The matrix of that name when it has the wanted shape (dimensions of extent 1 aside) in a form listed above; otherwise
 // a problem is added. `wanted` is the shape of the values; a vector is one row.
 std::optional<SourceMatrix> find_source_matrix(const Checkpoint& checkpoint, std::string_view name, const Shape& wanted,

@@ -95,7 +95,7 @@ TEST_F(ConvertTest, KeepsEveryValueOfAnUnquantisedCheckpoint) {
   options.metadata.set_string("general.name", "test");
   convert_ok(builder, config, options);
   EXPECT_TRUE(report_.has_draft_layer);
-  EXPECT_TRUE(report_.fallbacks.empty());
+  EXPECT_TRUE(report_.plan.fallbacks.empty());
   EXPECT_EQ(hyperparams_.n_nextn_layer, 1);
   EXPECT_EQ(file_->metadata().get_string("general.name").value(), "test");
   EXPECT_EQ(file_->metadata().get_int("deepseek4.expert_gating_func").value(), 4);

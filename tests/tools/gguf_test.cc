@@ -36,7 +36,7 @@ TEST(GgufProgramTest, WrongUsageNamesFlagValueAndWhatIsAccepted) {
   expect_usage("", {"convert", "inspect", "synth"});
   expect_usage("destroy", {"destroy"});
   expect_usage("synth " + kShape, {"OUT"});
-  expect_usage("synth " + kShape + " x --types q9", {"--recipe", "'q9'", "antirez", "mxfp4"});
+  expect_usage("synth " + kShape + " x --types q9", {"--recipe", "'q9'", "q2", "mxfp4"});
   expect_usage("synth " + kShape + " x --type blk=Q9", {"--type", "'blk=Q9'", "IQ2_XXS"});
   expect_usage("synth " + kShape + " x --type nothing=F16", {"'nothing'", "matches no tensor"});
   expect_usage("convert /nowhere x --chat-format 1999", {"--chat-format", "'1999'", "preview", "0731"});

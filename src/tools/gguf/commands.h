@@ -13,21 +13,32 @@ namespace ds4 {
 // How the types of a new file are chosen (quant/recipe.h).
 struct TypeOptions {
   std::string recipe;
+  std::vector<std::string> layers;
   std::vector<std::string> overrides;
 };
 
+// What convert and quantize share.
 struct ConvertCommandOptions {
-  std::string source_folder;
+  std::string source_path;
   std::string output_path;
   TypeOptions types;
-  std::string name;     // general.name; empty: the folder's
-  std::string license;  // general.license; empty: none
-  std::string chat_format = "preview";
+  std::string name;         // general.name; empty: the folder's, or that of the source file
+  std::string license;      // general.license; empty: none, or that of the source file
+  std::string chat_format;  // ds4.chat_format; empty: preview, or that of the source file
   bool no_mtp = false;
   bool allow_extra = false;
+  bool restart = false;
   int n_threads = 0;  // 0: one per core
 };
 Result<void> run_convert(const ConvertCommandOptions& options);
+
+struct QuantizeCommandOptions : ConvertCommandOptions {
+  std::string imatrix_path;  // empty: none
+  std::string report_path;   // empty: none
+  bool dry_run = false;
+  bool list_tensors = false;
+};
+Result<void> run_quantize(const QuantizeCommandOptions& options);
 
 struct SynthOptions {
   std::string shape_path;

@@ -28,26 +28,48 @@ std::string recipe_list() {
 void add_type_options(CLI::App& command, const std::string& recipe_flag, TypeOptions& types) {
   command.add_option(recipe_flag, types.recipe, "types of the tensors, see below")->capture_default_str();
   command
+      .add_option("--layers", types.layers,
+                  "LAYERS=TYPE: type of the experts of some layers: 0-3,40=Q4_K; may be repeated")
+      ->allow_extra_args(false);
+  command
       .add_option("--type", types.overrides,
-                  "PATTERN=TYPE: type of the tensors whose names match (* and ?); may be repeated, the last one counts")
+                  "PATTERN=TYPE: type of the tensors whose name or group matches (* and ?); may be repeated, the last "
+                  "one counts")
       ->allow_extra_args(false);
   command.footer(recipe_list());
+}
+
+void add_convert_options(CLI::App& command, ConvertCommandOptions& options) {
+  command.add_option("OUT", options.output_path, "GGUF file to write")->required();
+  add_type_options(command, "--recipe", options.types);
+  command.add_option("--name", options.name, "name of the model (that of the folder or file)");
+  command.add_option("--license", options.license, "its licence");
+  command.add_option("--chat-format", options.chat_format,
+                     "revision of the prompt format: preview or 0731 (of a folder: preview)");
+  command.add_flag("--no-mtp", options.no_mtp, "leave the draft layer of a folder out");
+  command.add_flag("--allow-extra", options.allow_extra, "ignore tensors that have no place in the model");
+  command.add_flag("--restart", options.restart, "drop what an interrupted run left instead of going on with it");
+  add_integer_option(command, "-t,--threads", options.n_threads, {1, kMaxThreads}, "CPU threads (one per core)");
 }
 
 Command add_convert(CLI::App& app, ConvertCommandOptions& options) {
   CLI::App* command = app.add_subcommand("convert", "Convert a published checkpoint (safetensors) to GGUF");
   options.types.recipe = "bf16";
-  command->add_option("FOLDER", options.source_folder, "with config.json, tokenizer.json and safetensors")->required();
-  command->add_option("OUT", options.output_path, "GGUF file to write")->required();
-  add_type_options(*command, "--recipe", options.types);
-  command->add_option("--name", options.name, "name of the model (that of the folder)");
-  command->add_option("--license", options.license, "its licence");
-  command->add_option("--chat-format", options.chat_format, "revision of the prompt format: preview or 0731")
-      ->capture_default_str();
-  command->add_flag("--no-mtp", options.no_mtp, "leave the draft layer out");
-  command->add_flag("--allow-extra", options.allow_extra, "ignore tensors that have no place in the model");
-  add_integer_option(*command, "-t,--threads", options.n_threads, {1, kMaxThreads}, "CPU threads (one per core)");
+  command->add_option("FOLDER", options.source_path, "with config.json, tokenizer.json and safetensors")->required();
+  add_convert_options(*command, options);
   return {command, [&options] { return run_convert(options); }};
+}
+
+Command add_quantize(CLI::App& app, QuantizeCommandOptions& options) {
+  CLI::App* command = app.add_subcommand("quantize", "Make a smaller file of a checkpoint folder or a GGUF file");
+  options.types.recipe = "q2";
+  command->add_option("IN", options.source_path, "folder as for convert, or a GGUF file")->required();
+  add_convert_options(*command, options);
+  command->add_option("--imatrix", options.imatrix_path, "importance of the columns, from ds4-gguf imatrix");
+  command->add_option("--report", options.report_path, "JSON file to write with the error of every tensor");
+  command->add_flag("--dry-run", options.dry_run, "show what would be written, and write nothing");
+  command->add_flag("--tensors", options.list_tensors, "list every tensor");
+  return {command, [&options] { return run_quantize(options); }};
 }
 
 Command add_inspect(CLI::App& app, InspectOptions& options) {
@@ -104,11 +126,13 @@ int run(int argc, char** argv) {
   CLI::App app("Makes, converts and inspects model files of the DeepSeek-V4 architecture.", std::string(kProgram));
   app.require_subcommand(0, 1);
   ConvertCommandOptions convert;
+  QuantizeCommandOptions quantize;
   InspectOptions inspect;
   SynthOptions synth;
   ImatrixOptions imatrix;
   ImatrixMergeOptions imatrix_merge;
-  const Command commands[] = {add_convert(app, convert), add_inspect(app, inspect), add_synth(app, synth),
+  const Command commands[] = {add_convert(app, convert), add_quantize(app, quantize),
+                              add_inspect(app, inspect), add_synth(app, synth),
                               add_imatrix(app, imatrix), add_imatrix_merge(app, imatrix_merge)};
   if (const auto exit_code = parse_command_line(app, argc, argv)) return *exit_code;
   for (const Command& command : commands) {
@@ -116,7 +140,8 @@ int run(int argc, char** argv) {
     auto result = command.run();
     return result.ok() ? 0 : report_error(kProgram, result.error());
   }
-  return report_usage_error(kProgram, "expected a command: convert, inspect, synth, imatrix or imatrix-merge");
+  return report_usage_error(kProgram,
+                            "expected a command: convert, quantize, inspect, synth, imatrix or imatrix-merge");
 }
 
 }  // namespace

@@ -9,6 +9,11 @@ Result<ChosenTypes> choose_types(const TypeOptions& options) {
   auto recipe = find_recipe(options.recipe);
   if (!recipe.ok()) return with_context(recipe.take_error(), "--recipe");
   chosen.recipe = recipe.value();
+  for (const std::string& text : options.layers) {
+    auto parsed = parse_layer_override(text);
+    if (!parsed.ok()) return with_context(parsed.take_error(), "--layers");
+    for (TypeOverride& override : parsed.value()) chosen.overrides.push_back(std::move(override));
+  }
   for (const std::string& text : options.overrides) {
     auto parsed = parse_type_override(text);
     if (!parsed.ok()) return with_context(parsed.take_error(), "--type");

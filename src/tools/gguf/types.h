@@ -1,7 +1,7 @@
 #pragma once
 
-// From the flags --recipe and --type to one tensor type per tensor, and the lines that the commands which write models
-// print at their end.
+// From the flags --recipe, --layers and --type to one tensor type per tensor, and the lines that the commands which
+// write models print at their end.
 
 #include <span>
 #include <string>
