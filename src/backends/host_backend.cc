@@ -4,6 +4,7 @@
 
 #include <cstring>
 
+#include "base/cpu_topology.h"
 #include "gguf/dequantize.h"
 #include "ops/reference_ops.h"
 
@@ -20,7 +21,11 @@ class HostBuffer final : public Buffer {
         mmap(nullptr, mapped_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (address == MAP_FAILED)
       return make_error(ErrorCode::kOutOfMemory, "cannot allocate {} bytes of memory", size_bytes);
-    return std::unique_ptr<Buffer>(std::make_unique<HostBuffer>(static_cast<std::byte*>(address), mapped_bytes));
+    auto buffer = std::make_unique<HostBuffer>(static_cast<std::byte*>(address), mapped_bytes);
+    // All threads read KV rows and activations.
+    const std::vector<int> nodes = memory_nodes();
+    if (nodes.size() > 1) interleave_memory({buffer->data_, mapped_bytes}, nodes);
+    return std::unique_ptr<Buffer>(std::move(buffer));
   }
   HostBuffer(std::byte* data, uint64_t size_bytes) : data_(data), size_bytes_(size_bytes) {}
   ~HostBuffer() override { munmap(data_, size_bytes_); }
