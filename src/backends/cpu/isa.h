@@ -8,5 +8,6 @@ namespace ds4::cpu {
 
 const Kernels* portable_kernels();
 const Kernels* avx2_kernels();
+const Kernels* avx512_kernels();
 
 }  // namespace ds4::cpu

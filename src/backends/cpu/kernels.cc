@@ -15,7 +15,7 @@ const Kernels* find_kernels(Isa isa) {
   switch (isa) {
     case Isa::kPortable: return portable_kernels();
     case Isa::kAvx2: return avx2_kernels();
-    case Isa::kAvx512:
+    case Isa::kAvx512: return avx512_kernels();
     case Isa::kNeon: return nullptr;
   }
   return nullptr;

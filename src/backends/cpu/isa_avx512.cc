@@ -1,0 +1,33 @@
+// Compiled for Ice Lake and Zen 4 and later: AVX-512 F, BW, DQ, VL and VNNI.
+
+#include "backends/cpu/isa.h"
+
+#ifdef __AVX512VNNI__
+
+#include "backends/cpu/attention_kernels.h"
+#include "backends/cpu/gemv_x86.h"
+#include "backends/cpu/simd_avx512.h"
+
+namespace ds4::cpu {
+
+const Kernels* avx512_kernels() {
+  static constexpr Kernels kTable = {Isa::kAvx512, quantize_q8_0<Avx512>, quantize_q8_k<Avx512>, multiply_x86<Avx512>,
+                                     dot<Avx512>,  add_scaled<Avx512>,    &kRowKernels<Avx512>};
+  const bool runs = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+                    __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+                    __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") &&
+                    __builtin_cpu_supports("f16c");
+  return runs ? &kTable : nullptr;
+}
+
+}  // namespace ds4::cpu
+
+#else
+
+namespace ds4::cpu {
+
+const Kernels* avx512_kernels() { return nullptr; }
+
+}  // namespace ds4::cpu
+
+#endif

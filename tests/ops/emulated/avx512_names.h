@@ -1,0 +1,61 @@
+#pragma once
+
+// Gives the emulated instructions the names of the real ones. Include before backends/cpu/simd_avx512.h, in one
+// translation unit only, which must not use the real ones.
+
+#include "ops/emulated/avx512_instructions.h"
+
+// The compiler's own macros go; clang has them, g++ without optimisation too.
+#undef _mm512_extractf32x8_ps
+#undef _mm512_inserti64x4
+#undef _mm512_permute_ps
+#undef _mm512_shuffle_i32x4
+#undef _mm256_dpbusd_epi32
+#undef _mm512_slli_epi32
+// NOLINTBEGIN(bugprone-reserved-identifier): the point is to take these names
+#define __m512 ::ds4::emulated::Float512
+#define __m512i ::ds4::emulated::Int512
+#define _mm512_setzero_ps ::ds4::emulated::setzero_ps
+#define _mm512_set1_ps ::ds4::emulated::set1_ps
+#define _mm512_loadu_ps ::ds4::emulated::loadu_ps
+#define _mm512_storeu_ps ::ds4::emulated::storeu_ps
+#define _mm512_add_ps ::ds4::emulated::add_ps
+#define _mm512_sub_ps ::ds4::emulated::sub_ps
+#define _mm512_mul_ps ::ds4::emulated::mul_ps
+#define _mm512_fmadd_ps ::ds4::emulated::fmadd_ps
+#define _mm512_div_ps ::ds4::emulated::div_ps
+#define _mm512_sqrt_ps ::ds4::emulated::sqrt_ps
+#define _mm512_min_ps ::ds4::emulated::min_ps
+#define _mm512_castps_si512 ::ds4::emulated::castps_si512
+#define _mm512_permute_ps ::ds4::emulated::permute_ps
+#define _mm512_max_ps ::ds4::emulated::max_ps
+#define _mm512_abs_ps ::ds4::emulated::abs_ps
+#define _mm512_cvtepi32_ps ::ds4::emulated::cvtepi32_ps
+#define _mm512_cvtps_epi32 ::ds4::emulated::cvtps_epi32
+#define _mm512_cvtsepi32_epi8 ::ds4::emulated::cvtsepi32_epi8
+#define _mm512_cvtph_ps ::ds4::emulated::cvtph_ps
+#define _mm512_cvtepu16_epi32 ::ds4::emulated::cvtepu16_epi32
+#define _mm512_castsi512_ps ::ds4::emulated::castsi512_ps
+#define _mm512_castps512_ps256 ::ds4::emulated::castps512_ps256
+#define _mm512_extractf32x8_ps ::ds4::emulated::extractf32x8_ps
+#define _mm512_setzero_si512 ::ds4::emulated::setzero_si512
+#define _mm512_loadu_si512 ::ds4::emulated::loadu_si512
+#define _mm512_storeu_si512 ::ds4::emulated::storeu_si512
+#define _mm512_set1_epi32 ::ds4::emulated::set1_epi32
+#define _mm512_set1_epi8 ::ds4::emulated::set1_epi8
+#define _mm512_and_si512 ::ds4::emulated::and_si512
+#define _mm512_add_epi32 ::ds4::emulated::add_epi32
+#define _mm512_sub_epi32 ::ds4::emulated::sub_epi32
+#define _mm512_mullo_epi32 ::ds4::emulated::mullo_epi32
+#define _mm512_slli_epi32 ::ds4::emulated::slli_epi32
+#define _mm512_dpbusd_epi32 ::ds4::emulated::dpbusd_epi32
+#define _mm256_dpbusd_epi32 ::ds4::emulated::dpbusd_epi32_256
+#define _mm512_dpwssd_epi32 ::ds4::emulated::dpwssd_epi32
+#define _mm512_castsi256_si512 ::ds4::emulated::castsi256_si512
+#define _mm512_inserti64x4 ::ds4::emulated::inserti64x4
+#define _mm512_unpacklo_epi32 ::ds4::emulated::unpacklo_epi32
+#define _mm512_unpackhi_epi32 ::ds4::emulated::unpackhi_epi32
+#define _mm512_unpacklo_epi64 ::ds4::emulated::unpacklo_epi64
+#define _mm512_unpackhi_epi64 ::ds4::emulated::unpackhi_epi64
+#define _mm512_shuffle_i32x4 ::ds4::emulated::shuffle_i32x4
+// NOLINTEND(bugprone-reserved-identifier)

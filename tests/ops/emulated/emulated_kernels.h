@@ -1,0 +1,13 @@
+#pragma once
+
+// Kernels of instruction sets that this processor may lack: the same templates, with each instruction spelled out in
+// plain C++. They prove the arithmetic of a set, not that the compiler's instructions are what they are said to be.
+
+#include "backends/cpu/kernels.h"
+
+namespace ds4::test {
+
+// Null where the build cannot hold them: AVX-512 code needs an x86-64 with AVX2 for the instructions that are not new.
+const cpu::Kernels* emulated_avx512_kernels();
+
+}  // namespace ds4::test
