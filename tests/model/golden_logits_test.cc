@@ -46,7 +46,10 @@ class GoldenLogitsTest : public ::testing::TestWithParam<Case> {
       case BackendKind::kReferenceFloat:
         ops = std::make_unique<OracleTieOps<ReferenceOps<float>>>(tie, kProfile);
         break;
-      case BackendKind::kCpu: ops = std::make_unique<OracleTieOps<CpuOps>>(tie, 2, kProfile); break;
+      case BackendKind::kCpu:
+        ops = std::make_unique<OracleTieOps<CpuOps>>(tie, ThreadPoolOptions{.n_threads = 2},
+                                                     cpu::kernels_of(cpu::available_isas().back()), kProfile);
+        break;
     }
     return std::make_unique<HostBackend>("tie", kProfile, std::move(ops));
   }

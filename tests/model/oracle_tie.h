@@ -26,7 +26,7 @@ template <class Base>
 class OracleTieOps final : public Base {
  public:
   template <class... Args>
-  explicit OracleTieOps(const OracleTie& tie, Args... args) : Base(args...), tie_(tie) {}
+  explicit OracleTieOps(const OracleTie& tie, const Args&... args) : Base(args...), tie_(tie) {}
 
   void index_select(const IndexSelectArgs& args, const BatchView& batch, const KvMemory& kv, const TensorView& selected,
                     const TensorView& n_selected) override {
@@ -37,7 +37,7 @@ class OracleTieOps final : public Base {
       int32_t* first = selected.i32() + row * args.top_k;
       int32_t* last = first + n_selected.i32()[row];
       EXPECT_LT(std::fabs(score(args, kv, span, row, tie_.our_row) - score(args, kv, span, row, tie_.oracle_row)),
-                1e-6);
+                2e-6);  // a few roundings of the scores, which are near 1
       std::replace(first, last, tie_.our_row, tie_.oracle_row);
       std::sort(first, last);
     });
