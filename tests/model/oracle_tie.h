@@ -37,7 +37,7 @@ class OracleTieOps final : public Base {
       int32_t* first = selected.i32() + row * args.top_k;
       int32_t* last = first + n_selected.i32()[row];
       EXPECT_LT(std::fabs(score(args, kv, span, row, tie_.our_row) - score(args, kv, span, row, tie_.oracle_row)),
-                2e-6);  // a few roundings of the scores, which are near 1
+                2e-6);  // a few F32 roundings
       std::replace(first, last, tie_.our_row, tie_.oracle_row);
       std::sort(first, last);
     });
