@@ -27,7 +27,14 @@ ModelCost model_cost(const GgufFile& file, const Hyperparams& h) {
     switch (tensor.spec->use) {
       case WeightUse::kEmbedding:
       case WeightUse::kTokenTable: cost.row_bytes += info->size_bytes / static_cast<uint64_t>(h.n_vocab); break;
-      case WeightUse::kVector: bucket(tensor, cost).bytes += info->size_bytes; break;
+      case WeightUse::kVector:
+        // A row of the position biases belongs to one place in the window.
+        if (tensor.spec->name.ends_with("_ape.weight")) {
+          cost.row_bytes += info->size_bytes / static_cast<uint64_t>(tensor.shape[0]);
+        } else {
+          bucket(tensor, cost).bytes += info->size_bytes;
+        }
+        break;
       case WeightUse::kMatmul:
       case WeightUse::kGroupedMatmul:
         bucket(tensor, cost).bytes += info->size_bytes;

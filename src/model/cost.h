@@ -22,7 +22,7 @@ struct ModelCost {
   WeightCost index_query;  // of ratio-4 layers; needed only where more rows are visible than are selected
   WeightCost head;         // read in steps that want logits, multiplied for their rows
   WeightCost expert;       // one expert of every layer
-  uint64_t row_bytes = 0;  // per row of the step: embedding, token tables
+  uint64_t row_bytes = 0;  // per row of the step: embedding, token tables, position biases
 };
 
 // Tensors that the file lacks cost nothing; the draft layer is not part of a step.

