@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "backends/cpu/row_kernels.h"
 #include "ops/case_builder.h"
 #include "ops/kv_rows.h"
 #include "ops/reference/dot.h"
@@ -24,9 +25,11 @@ TEST(CpuKernelsTest, UnpackRowEqualsTheDefinitionForEveryCodeAndScale) {
     row[129] = static_cast<std::byte>(255 - scale);
     for (size_t i = 130; i < 170; ++i) row[i] = static_cast<std::byte>((i * 7 + static_cast<size_t>(scale)) % 120);
     unpack_kv_row(row.data(), format, expected.data());
-    cpu::unpack_row(row.data(), format, actual.data());
-    for (size_t i = 0; i < expected.size(); ++i)
-      ASSERT_EQ(actual[i], expected[i]) << "scale " << scale << " value " << i;
+    for (const cpu::Isa isa : cpu::available_isas()) {
+      cpu::kernels_of(isa).rows->unpack_row(row.data(), format, actual.data());
+      for (size_t i = 0; i < expected.size(); ++i)
+        ASSERT_EQ(actual[i], expected[i]) << cpu::isa_name(isa) << " scale " << scale << " value " << i;
+    }
   }
 }
 

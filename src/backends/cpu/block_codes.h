@@ -3,6 +3,7 @@
 // Weight blocks as small integers with scales (ops/weight_blocks.h), in loops that the compiler vectorises. Every
 // function is a template over the instruction set's type, so that each set has its own copies, compiled with its flags.
 
+#include <bit>
 #include <cstdint>
 #include <cstring>
 
@@ -13,6 +14,19 @@
 namespace ds4::cpu {
 
 inline constexpr int8_t kDoubledE2M1[16] = {0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12};
+
+// Half an E8M0 scale, the factor of doubled codes.
+struct HalfE8m0 {
+  float values[256];
+};
+constexpr HalfE8m0 make_half_e8m0() {
+  HalfE8m0 table{};
+  for (uint32_t e = 0; e < 255; ++e) table.values[e] = std::bit_cast<float>(e < 2 ? 0x00200000u << e : (e - 1) << 23);
+  table.values[255] = std::bit_cast<float>(0x7FC00000u);
+  return table;
+}
+inline constexpr HalfE8m0 kHalfE8m0 = make_half_e8m0();
+constexpr float half_e8m0(uint8_t code) { return kHalfE8m0.values[code]; }
 
 // What the kernels know of a block type at compile time.
 template <class Block>
@@ -67,16 +81,8 @@ inline uint64_t grid_word(uint32_t index) {
 }
 
 template <class S>
-inline void unpack_codes(const BlockQ8_0& block, int8_t* codes) {
-  std::memcpy(codes, block.qs, sizeof(block.qs));
-}
-
-template <class S>
 inline void unpack_codes(const BlockMXFP4& block, int8_t* codes) {
-  for (int j = 0; j < 16; ++j) {
-    codes[j] = kDoubledE2M1[block.qs[j] & 15];
-    codes[j + 16] = kDoubledE2M1[block.qs[j] >> 4];
-  }
+  S::expand_nibbles(block.qs, kDoubledE2M1, codes);
 }
 
 template <class S>

@@ -1,110 +1,273 @@
-// Attention and the indexer's selection. A thread takes a row of the batch and a block of its heads, unpacks the rows
-// that query sees once, and attends head by head.
+// Attention. A thread takes neighbouring rows of a sequence, unpacks the raw rows that they see once for all of them,
+// and compressed rows a range at a time. With fewer rows than threads the heads are shared out too, with far fewer the
+// ranges; the result is the same to the bit (row_kernels.h).
 
 #include <algorithm>
-#include <cmath>
+#include <limits>
 
 #include "backends/cpu/cpu_ops.h"
-#include "backends/cpu/kernels.h"
+#include "backends/cpu/row_kernels.h"
 #include "ops/kv_access.h"
-#include "ops/reference/attention.h"
-#include "ops/reference/indexer.h"
 
 namespace ds4 {
 
 namespace {
 
-struct RowItem {
+using cpu::kRangeRows;
+
+constexpr int32_t kMaxBlockRows = 8;
+// Softmaxes of ranges may take this much memory; beyond it only heads are shared out.
+constexpr int64_t kMaxSumsFloats = 64 << 20;
+
+constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+// Scratch memory lies on cache lines.
+int64_t whole_lines(int64_t n_floats) { return divide_up(n_floats, 16) * 16; }
+float* on_line(float* p) { return reinterpret_cast<float*>(divide_up(reinterpret_cast<intptr_t>(p), 64) * 64); }
+
+// The stored rows that a query sees: raw rows oldest first, then compressed rows ascending.
+struct VisibleRows {
   const SequenceSpan* span;
-  int64_t row;
   int32_t position;
+  int32_t n_raw;
+  int32_t n_compressed;
+  const int32_t* selected;  // null: all
+  int32_t size() const { return n_raw + n_compressed; }
+  int32_t first_raw_position() const { return position - n_raw + 1; }
 };
 
-std::vector<RowItem> list_rows(const BatchView& batch) {
-  std::vector<RowItem> items;
-  for_each_row(
-      batch, [&](const SequenceSpan& span, int64_t row, int32_t position) { items.push_back({&span, row, position}); });
-  return items;
+struct HeadRange {
+  int64_t first;
+  int64_t n;
+};
+
+// One call's arguments and what threads share of them.
+struct Attention {
+  const cpu::RowKernels& kernels;
+  const AttentionArgs& args;
+  const KvMemory& kv;
+  float* out;
+  int64_t n_heads = args.query.shape[1];
+  int64_t width = args.query.shape[2];
+  int64_t n_panels = divide_up(n_heads, kernels.panel_heads);
+  int64_t padded_heads = n_panels * kernels.panel_heads;
+  // Of unpacked rows; the same channel of neighbouring rows falls into different cache sets.
+  int64_t stride = whole_lines(width) + 16;
+
+  VisibleRows visible(const SequenceSpan& span, int32_t i) const {
+    const int32_t position = span.first_position + i;
+    const int32_t n_raw = std::min(position + 1, args.layer.window);
+    if (!args.selected) return {&span, position, n_raw, visible_rows(position, args.layer.ratio), nullptr};
+    const int64_t row = span.first_row + i;
+    return {&span, position, n_raw, args.n_selected.i32()[row], args.selected.i32() + row * args.selected.shape[1]};
+  }
+  void unpack_raw(const SequenceSpan& span, int32_t position, float* x) const {
+    kernels.unpack_row(window_row(args.window_rows, args.layer, span, kv, position), args.layer.window_format, x);
+  }
+  void unpack_compressed(const VisibleRows& rows, int32_t i, float* x) const {
+    const int32_t row = rows.selected == nullptr ? i : rows.selected[i];
+    kernels.unpack_row(compressed_row(kv, args.layer.attention, rows.span->slot, row), args.layer.attention.format, x);
+  }
+  // The heads of part `part` of n_parts, in whole panels.
+  HeadRange heads_of(int64_t part, int64_t n_parts) const {
+    const int64_t first = n_panels * part / n_parts * kernels.panel_heads;
+    return {first, std::min(n_panels * (part + 1) / n_parts * kernels.panel_heads, n_heads) - first};
+  }
+  void interleave(const SequenceSpan& span, int32_t i, HeadRange heads, float* panels) const {
+    const float* query = args.query.f32() + ((span.first_row + i) * n_heads + heads.first) * width;
+    kernels.interleave_heads(query, heads.n, width, panels);
+  }
+  // Sums before the first range: the sink's weight, whose value is zero.
+  void start(HeadRange heads, const cpu::HeadSums& sums) const {
+    std::copy_n(args.sinks.f32() + heads.first, heads.n, sums.top);
+    std::fill(sums.top + heads.n, sums.top + divide_up(heads.n, kernels.panel_heads) * kernels.panel_heads, 0.0f);
+    std::fill_n(sums.total, divide_up(heads.n, kernels.panel_heads) * kernels.panel_heads, 1.0f);
+    std::fill_n(sums.out, heads.n * width, 0.0f);
+  }
+};
+
+// A thread's memory for a block of rows.
+class BlockScratch {
+ public:
+  static int64_t floats(const Attention& a, int32_t block_rows) {
+    return block_rows * (whole_lines(a.padded_heads * a.width) + 2 * whole_lines(a.padded_heads)) +
+           (a.args.layer.window + block_rows + kRangeRows) * a.stride;
+  }
+  BlockScratch(const Attention& a, int32_t block_rows, float* memory) : a_(a) {
+    for (int32_t i = 0; i < block_rows; ++i) {
+      queries_[i] = take(memory, a.padded_heads * a.width);
+      tops_[i] = take(memory, a.padded_heads);
+      totals_[i] = take(memory, a.padded_heads);
+    }
+    raw_ = take(memory, (a.args.layer.window + block_rows) * a.stride);
+    tile_ = take(memory, kRangeRows * a.stride);
+  }
+  float* query(int32_t i) const { return queries_[i]; }
+  cpu::HeadSums sums(int32_t i, float* out) const { return {tops_[i], totals_[i], out}; }
+  float* raw_row(int32_t i) const { return raw_ + i * a_.stride; }
+  float* tile_row(int32_t i) const { return tile_ + i * a_.stride; }
+
+ private:
+  static float* take(float*& memory, int64_t n) {
+    float* taken = memory;
+    memory += whole_lines(n);
+    return taken;
+  }
+  const Attention& a_;
+  float* queries_[kMaxBlockRows];
+  float* tops_[kMaxBlockRows];
+  float* totals_[kMaxBlockRows];
+  float* raw_;
+  float* tile_;
+};
+
+// Unpacked compressed rows of one range after the other. Queries that see all rows share them.
+class CompressedTile {
+ public:
+  explicit CompressedTile(const BlockScratch& scratch) : scratch_(scratch) {}
+  // Row i of the range is the query's compressed row i + first_compressed, for i in [first, last).
+  void fill(const Attention& a, const VisibleRows& rows, int32_t first_compressed, int32_t first, int32_t last) {
+    const bool is_shared = rows.selected == nullptr && first_compressed == first_compressed_;
+    for (int32_t i = is_shared ? std::max(first, filled_) : first; i < last; ++i)
+      a.unpack_compressed(rows, first_compressed + i, scratch_.tile_row(i));
+    filled_ = is_shared ? std::max(last, filled_) : last;
+    first_compressed_ = first_compressed;
+  }
+
+ private:
+  const BlockScratch& scratch_;
+  int32_t first_compressed_ = std::numeric_limits<int32_t>::min();
+  int32_t filled_ = 0;
+};
+
+// n_rows rows of the span from `first` on, for some heads.
+void attend_block(const Attention& a, const SequenceSpan& span, int32_t first, int32_t n_rows, HeadRange heads,
+                  const BlockScratch& scratch) {
+  VisibleRows rows[kMaxBlockRows];
+  cpu::HeadSums sums[kMaxBlockRows];
+  int32_t n_visible = 0;
+  for (int32_t q = 0; q < n_rows; ++q) {
+    rows[q] = a.visible(span, first + q);
+    sums[q] = scratch.sums(q, a.out + ((span.first_row + first + q) * a.n_heads + heads.first) * a.width);
+    n_visible = std::max(n_visible, rows[q].size());
+    a.interleave(span, first + q, heads, scratch.query(q));
+    a.start(heads, sums[q]);
+  }
+  const int32_t raw_position = rows[0].first_raw_position();
+  for (int32_t p = raw_position; p <= rows[n_rows - 1].position; ++p)
+    a.unpack_raw(span, p, scratch.raw_row(p - raw_position));
+
+  CompressedTile tile(scratch);
+  for (int32_t start = 0; start < n_visible; start += kRangeRows) {
+    for (int32_t q = 0; q < n_rows; ++q) {
+      const int32_t n = std::min(kRangeRows, rows[q].size() - start);
+      if (n <= 0) continue;
+      const int32_t n_raw = std::clamp(rows[q].n_raw - start, 0, n);
+      if (n_raw < n) tile.fill(a, rows[q], start - rows[q].n_raw, n_raw, n);
+      const float* range[kRangeRows];
+      for (int32_t i = 0; i < n_raw; ++i)
+        range[i] = scratch.raw_row(rows[q].first_raw_position() + start + i - raw_position);
+      for (int32_t i = n_raw; i < n; ++i) range[i] = scratch.tile_row(i);
+      a.kernels.attend({scratch.query(q), heads.n, a.width, range, n}, sums[q]);
+    }
+  }
+  for (int32_t q = 0; q < n_rows; ++q) a.kernels.finish_heads(sums[q], heads.n, a.width);
 }
 
-// query [width], rows [n_rows, width], logits: scratch of n_rows; out [width]
-void attend_head(const cpu::Kernels& kernels, const float* query, const std::vector<float>& rows, float sink,
-                 std::vector<float>& logits, std::span<float> out) {
-  const auto width = static_cast<int64_t>(out.size());
-  const float scale = 1.0f / std::sqrt(static_cast<float>(width));
-  float top = sink;
-  for (size_t r = 0; r < logits.size(); ++r) {
-    logits[r] = kernels.dot(query, rows.data() + r * out.size(), width) * scale;
-    top = std::max(top, logits[r]);
+// The softmax of one range of one query's rows.
+void attend_range(const Attention& a, const VisibleRows& rows, int32_t start, HeadRange heads,
+                  const cpu::HeadSums& sums, const BlockScratch& scratch) {
+  std::fill_n(sums.top, divide_up(heads.n, a.kernels.panel_heads) * a.kernels.panel_heads,
+              -std::numeric_limits<float>::infinity());
+  std::fill_n(sums.total, divide_up(heads.n, a.kernels.panel_heads) * a.kernels.panel_heads, 0.0f);
+  std::fill_n(sums.out, heads.n * a.width, 0.0f);
+  a.interleave(*rows.span, rows.position - rows.span->first_position, heads, scratch.query(0));
+  const int32_t n = std::min(kRangeRows, rows.size() - start);
+  const float* range[kRangeRows];
+  for (int32_t i = 0; i < n; ++i) {
+    float* x = scratch.tile_row(i);
+    start + i < rows.n_raw ? a.unpack_raw(*rows.span, rows.first_raw_position() + start + i, x)
+                           : a.unpack_compressed(rows, start + i - rows.n_raw, x);
+    range[i] = x;
   }
-  std::fill(out.begin(), out.end(), 0.0f);
-  float total = std::exp(sink - top);
-  for (size_t r = 0; r < logits.size(); ++r) {
-    const float weight = std::exp(logits[r] - top);
-    total += weight;
-    kernels.add_scaled(rows.data() + r * out.size(), weight, width, out.data());
-  }
-  const float inverse = 1.0f / total;
-  for (float& value : out) value *= inverse;
+  a.kernels.attend({scratch.query(0), heads.n, a.width, range, n}, sums);
 }
 
 }  // namespace
 
+const std::vector<CpuOps::RowBlock>& CpuOps::cut_into_blocks(const BatchView& batch, int32_t block_rows) {
+  blocks_.clear();
+  for (const SequenceSpan& span : batch.spans) {
+    for (int32_t first = 0; first < span.n_rows; first += block_rows)
+      blocks_.push_back({&span, first, std::min(block_rows, span.n_rows - first)});
+  }
+  return blocks_;
+}
+
 void CpuOps::attention(const AttentionArgs& args, const BatchView& batch, const KvMemory& kv, const TensorView& out) {
   if (batch.n_rows == 0) return;
-  const int64_t n_heads = args.query.shape[1];
-  const int64_t width = args.query.shape[2];
-  const std::vector<RowItem> items = list_rows(batch);
-  // With few rows the heads of one row are shared out too; unpacking twice costs less than an idle thread.
-  const int64_t n_blocks = std::min<int64_t>(n_heads, (pool_.n_threads() + batch.n_rows - 1) / batch.n_rows);
-  const int64_t block_heads = (n_heads + n_blocks - 1) / n_blocks;
-  pool_.parallel_for(static_cast<int64_t>(items.size()) * n_blocks, 1, [&](int64_t first, int64_t last) {
-    std::vector<float> rows;
-    std::vector<float> logits;
+  const Attention a{*kernels_.rows, args, kv, out.f32()};
+  const int64_t n_threads = pool_.n_threads();
+  const auto block_rows = static_cast<int32_t>(std::clamp<int64_t>(batch.n_rows / (4 * n_threads), 1, kMaxBlockRows));
+  cut_into_blocks(batch, block_rows);
+  const int64_t thread_floats = BlockScratch::floats(a, block_rows);
+  thread_scratch_.resize(std::max(thread_scratch_.size(), static_cast<size_t>(n_threads * thread_floats + 16)));
+  if (n_threads > 2 * batch.n_rows && attend_by_ranges(args, kv, out)) return;
+
+  const int64_t n_parts = std::min(a.n_panels, divide_up(n_threads, batch.n_rows));
+  float* memory = on_line(thread_scratch_.data());
+  pool_.parallel_for(std::ssize(blocks_) * n_parts, 1, [&](int64_t first, int64_t last, int thread) {
+    const BlockScratch scratch(a, block_rows, memory + thread * thread_floats);
     for (int64_t i = first; i < last; ++i) {
-      const RowItem& item = items[static_cast<size_t>(i / n_blocks)];
-      const std::vector<const std::byte*> stored = reference::visible_kv_rows(args, *item.span, kv, item.position);
-      rows.resize(stored.size() * static_cast<size_t>(width));
-      logits.resize(stored.size());
-      for (size_t r = 0; r < stored.size(); ++r) {
-        cpu::unpack_row(stored[r], args.layer.window_format, rows.data() + r * static_cast<size_t>(width));
-      }
-      const int64_t first_head = i % n_blocks * block_heads;
-      for (int64_t h = first_head; h < std::min(first_head + block_heads, n_heads); ++h) {
-        const int64_t offset = (item.row * n_heads + h) * width;
-        attend_head(kernels_, args.query.f32() + offset, rows, args.sinks.f32()[h], logits,
-                    std::span(out.f32() + offset, static_cast<size_t>(width)));
-      }
+      const RowBlock& block = blocks_[static_cast<size_t>(i / n_parts)];
+      attend_block(a, *block.span, block.first, block.n_rows, a.heads_of(i % n_parts, n_parts), scratch);
     }
   });
 }
 
-void CpuOps::index_select(const IndexSelectArgs& args, const BatchView& batch, const KvMemory& kv,
-                          const TensorView& selected, const TensorView& n_selected) {
-  const int64_t n_heads = args.query.shape[1];
-  const int64_t width = args.query.shape[2];
-  const float scale = 1.0f / std::sqrt(static_cast<float>(width * n_heads));
-  const std::vector<RowItem> items = list_rows(batch);
-  pool_.parallel_for(static_cast<int64_t>(items.size()), 1, [&](int64_t first, int64_t last) {
-    std::vector<float> key(static_cast<size_t>(width));
-    std::vector<float> scores;
-    for (int64_t i = first; i < last; ++i) {
-      const RowItem& item = items[static_cast<size_t>(i)];
-      const float* query = args.query.f32() + item.row * n_heads * width;
-      const float* weights = args.weights.f32() + item.row * n_heads;
-      const int32_t n_visible = visible_rows(item.position, args.indexer.ratio);
-      scores.assign(static_cast<size_t>(n_visible), 0.0f);
-      for (int32_t c = 0; c < n_visible && n_visible > args.top_k; ++c) {
-        cpu::unpack_row(compressed_row(kv, args.indexer, item.span->slot, c), args.indexer.format, key.data());
-        float score = 0.0f;
-        for (int64_t h = 0; h < n_heads; ++h) {
-          score += std::max(0.0f, kernels_.dot(query + h * width, key.data(), width)) * (weights[h] * scale);
-        }
-        scores[static_cast<size_t>(c)] = score;
-      }
-      n_selected.i32()[item.row] = reference::select_top(scores, args.top_k, selected.i32() + item.row * args.top_k);
-    }
+// Blocks of one row each. False: the ranges' softmaxes would take too much memory.
+bool CpuOps::attend_by_ranges(const AttentionArgs& args, const KvMemory& kv, const TensorView& out) {
+  const Attention a{*kernels_.rows, args, kv, out.f32()};
+  int64_t n_ranges = 0;  // of the longest row
+  for (const RowBlock& block : blocks_)
+    n_ranges = std::max(n_ranges, divide_up(a.visible(*block.span, block.first).size(), kRangeRows));
+  const int64_t n_rows = std::ssize(blocks_);
+  const int64_t range_floats = 2 * a.padded_heads + whole_lines(a.n_heads * a.width);
+  if (n_rows * n_ranges * range_floats > kMaxSumsFloats) return false;
+  attention_sums_.resize(std::max(attention_sums_.size(), static_cast<size_t>(n_rows * n_ranges * range_floats + 16)));
+  const auto range_sums = [&](int64_t row, int64_t range, int64_t head) {
+    float* sums = on_line(attention_sums_.data()) + (row * n_ranges + range) * range_floats;
+    return cpu::HeadSums{sums + head, sums + a.padded_heads + head, sums + 2 * a.padded_heads + head * a.width};
+  };
+
+  const int64_t n_parts = std::min(a.n_panels, divide_up(3 * pool_.n_threads(), n_rows * n_ranges));
+  const int64_t thread_floats = BlockScratch::floats(a, 1);
+  float* memory = on_line(thread_scratch_.data());
+  pool_.parallel_for(n_rows * n_ranges * n_parts, 1, [&](int64_t first, int64_t, int thread) {
+    const BlockScratch scratch(a, 1, memory + thread * thread_floats);
+    const int64_t row = first / n_parts / n_ranges;
+    const auto range = static_cast<int32_t>(first / n_parts % n_ranges);
+    const RowBlock& block = blocks_[static_cast<size_t>(row)];
+    const VisibleRows rows = a.visible(*block.span, block.first);
+    const HeadRange heads = a.heads_of(first % n_parts, n_parts);
+    if (range * kRangeRows < rows.size())
+      attend_range(a, rows, range * kRangeRows, heads, range_sums(row, range, heads.first), scratch);
   });
+
+  pool_.parallel_for(n_rows * a.n_panels, 1, [&](int64_t first, int64_t, int thread) {
+    const BlockScratch scratch(a, 1, memory + thread * thread_floats);
+    const int64_t row = first / a.n_panels;
+    const RowBlock& block = blocks_[static_cast<size_t>(row)];
+    const HeadRange heads = a.heads_of(first % a.n_panels, a.n_panels);
+    const int64_t batch_row = block.span->first_row + block.first;
+    const cpu::HeadSums sums = scratch.sums(0, a.out + (batch_row * a.n_heads + heads.first) * a.width);
+    a.start(heads, sums);
+    const int64_t n_own_ranges = divide_up(a.visible(*block.span, block.first).size(), kRangeRows);
+    for (int64_t range = 0; range < n_own_ranges; ++range)
+      a.kernels.fold(range_sums(row, range, heads.first), heads.n, a.width, sums);
+    a.kernels.finish_heads(sums, heads.n, a.width);
+  });
+  return true;
 }
 
 }  // namespace ds4

@@ -74,8 +74,7 @@ void CpuOps::expert_products(const ExpertsArgs& args, const ExpertSlots& group, 
     for (size_t i = 0; i < slots.size(); ++i) {
       float* mid = mid_.data() + slots[i] * hidden + first;
       const float weight = args.weights.f32()[slots[i]];
-      for (int64_t f = 0; f < last - first; ++f)
-        mid[f] = reference::swiglu<float>(gate_out[i][f], up_out[i][f], args.clamp) * weight;
+      kernels_.rows->swiglu(gate_out[i], up_out[i], args.clamp, weight, last - first, mid);
     }
   }
 }
@@ -116,6 +115,36 @@ void CpuOps::experts(const ExpertsArgs& args, const TensorView& out) {
       }
     }
   });
+}
+
+// Gate and up share the quantised input and a loop.
+void CpuOps::shared_expert(const SharedExpertArgs& args, const TensorView& out) {
+  const ActivationForm form = activation_form(args.gate.type, profile_);
+  if (activation_form(args.up.type, profile_) != form) return Ops::shared_expert(args, out);
+  const int64_t n_rows = args.x.shape[0];
+  if (n_rows == 0) return;
+  const int64_t width = args.x.shape[1];
+  const int64_t hidden = args.gate.shape[0];
+  rows_.prepare(kernels_, pool_, args.x.f32(), n_rows, width, form);
+  columns_.clear();
+  for (const TensorView& scratch : {args.gate_scratch, args.up_scratch}) {
+    for (int64_t r = 0; r < n_rows; ++r) columns_.push_back(rows_.column(r, scratch.f32() + r * hidden));
+  }
+  const std::span gate_columns = std::span(columns_).first(static_cast<size_t>(n_rows));
+  const std::span up_columns = std::span(columns_).last(static_cast<size_t>(n_rows));
+  const auto matrix = [width](const TensorView& weight) {
+    const auto row_size = static_cast<int64_t>(row_bytes(weight.type, width).value());
+    return cpu::WeightMatrix{weight.type, weight.data<std::byte>(), row_size, width};
+  };
+  pool_.parallel_for(hidden, kChunkRows, [&](int64_t first, int64_t last) {
+    kernels_.multiply(matrix(args.gate), form, first, last, gate_columns);
+    kernels_.multiply(matrix(args.up), form, first, last, up_columns);
+    for (int64_t r = 0; r < n_rows; ++r) {
+      float* gate = args.gate_scratch.f32() + r * hidden + first;
+      kernels_.rows->swiglu(gate, args.up_scratch.f32() + r * hidden + first, args.clamp, 1.0f, last - first, gate);
+    }
+  });
+  matmul(args.down, args.gate_scratch, out);
 }
 
 }  // namespace ds4

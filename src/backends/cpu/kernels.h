@@ -40,6 +40,8 @@ struct Column {
   float* out = nullptr;           // out[o] of weight row o
 };
 
+struct RowKernels;  // row_kernels.h
+
 struct Kernels {
   Isa isa;
   void (*quantize_q8_0)(const float* x, int64_t n, int8_t* codes, float* scales);
@@ -50,10 +52,8 @@ struct Kernels {
   float (*dot)(const float* a, const float* b, int64_t n);
   // sum += factor * x, fused
   void (*add_scaled)(const float* x, float factor, int64_t n, float* sum);
+  const RowKernels* rows = nullptr;
 };
-
-// Same values as unpack_kv_row.
-void unpack_row(const std::byte* row, const KvRowFormat& format, float* x);
 
 // Precondition: isa is available.
 const Kernels& kernels_of(Isa isa);

@@ -23,9 +23,14 @@ struct Avx2 {
   static F sub(F a, F b) { return _mm256_sub_ps(a, b); }
   static F mul(F a, F b) { return _mm256_mul_ps(a, b); }
   static F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+  static F div(F a, F b) { return _mm256_div_ps(a, b); }
+  static F sqrt(F a) { return _mm256_sqrt_ps(a); }
+  // The second operand where either is NaN.
   static F max(F a, F b) { return _mm256_max_ps(a, b); }
+  static F min(F a, F b) { return _mm256_min_ps(a, b); }
   static F abs(F a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
   static F to_float(I x) { return _mm256_cvtepi32_ps(x); }
+  static float from_f16(uint16_t bits) { return _cvtsh_ss(bits); }
   static F load_f16(const std::byte* p) {
     return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
   }
@@ -33,6 +38,18 @@ struct Avx2 {
     const __m128i bits = _mm_loadu_si128(reinterpret_cast<const __m128i*>(p));
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(bits), 16));
   }
+  // E4M3 codes other than NaN: an F16 with its exponent 8 too small.
+  static F load_e4m3(const std::byte* p) {
+    const __m128i codes = _mm_cvtepi8_epi16(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(p)));
+    const __m128i halves = _mm_and_si128(_mm_slli_epi16(codes, 7), _mm_set1_epi16(static_cast<int16_t>(0xBFFF)));
+    return _mm256_mul_ps(_mm256_cvtph_ps(halves), _mm256_set1_ps(256.0f));
+  }
+  // 2^n for whole n in [-126, 127].
+  static F pow2(F n) {
+    const F biased = _mm256_add_ps(n, _mm256_set1_ps(0x1p23f + 127.0f));
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(biased), 23));
+  }
+  static F swap_pairs(F x) { return _mm256_permute_ps(x, 0xB1); }
   // Nearest even, saturated to [-127, 127].
   static void store_codes(F x, int8_t* p) {
     const __m256i wide = _mm256_cvtps_epi32(x);

@@ -48,8 +48,17 @@ struct Portable {
   static F fma(F a, F b, F c) {
     return each<F>([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
   }
+  static F div(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] / b.lane[i]; });
+  }
+  static F sqrt(F a) {
+    return each<F>([&](int i) { return std::sqrt(a.lane[i]); });
+  }
   static F max(F a, F b) {
     return each<F>([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+  }
+  static F min(F a, F b) {
+    return each<F>([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
   }
   static F abs(F a) {
     return each<F>([&](int i) { return std::fabs(a.lane[i]); });
@@ -57,11 +66,23 @@ struct Portable {
   static F to_float(I x) {
     return each<F>([&](int i) { return static_cast<float>(x.lane[i]); });
   }
+  static float from_f16(uint16_t bits) { return f16_to_f32(bits); }
   static F load_f16(const std::byte* p) {
     return each<F>([&](int i) { return f16_to_f32(half(p, i)); });
   }
   static F load_bf16(const std::byte* p) {
     return each<F>([&](int i) { return bf16_to_f32(half(p, i)); });
+  }
+  static F load_e4m3(const std::byte* p) {
+    return each<F>([&](int i) { return e4m3_to_f32(static_cast<uint8_t>(p[i])); });
+  }
+  static F pow2(F n) {
+    return each<F>([&](int i) {
+      return std::bit_cast<float>(std::bit_cast<uint32_t>(n.lane[i] + (0x1p23f + 127.0f)) << 23);
+    });
+  }
+  static F swap_pairs(F x) {
+    return each<F>([&](int i) { return x.lane[i ^ 1]; });
   }
   static void store_codes(F x, int8_t* p) {
     for (int i = 0; i < kLanes; ++i) {

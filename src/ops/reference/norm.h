@@ -7,13 +7,13 @@
 #include <cmath>
 #include <cstdint>
 
+#include "ops/reference/dot.h"
+
 namespace ds4::reference {
 
 template <class Real>
 void rms_norm_row(const float* x, const float* weight, float epsilon, int64_t n, float* out) {
-  double sum = 0.0;
-  for (int64_t i = 0; i < n; ++i) sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
-  const auto mean = static_cast<Real>(sum / static_cast<double>(n));
+  const auto mean = static_cast<Real>(dot<double>(x, x, n) / static_cast<double>(n));
   const Real r = Real(1) / std::sqrt(mean + static_cast<Real>(epsilon));
   for (int64_t i = 0; i < n; ++i) {
     const Real normed = static_cast<Real>(x[i]) * r;
