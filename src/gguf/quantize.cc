@@ -5,10 +5,11 @@
 #include <cfloat>
 #include <cmath>
 #include <cstring>
+#include <span>
 
 #include "base/float_formats.h"
 #include "gguf/blocks.h"
-#include "gguf/iq_tables.h"
+#include "gguf/quantize_blocks.h"
 
 namespace ds4 {
 
@@ -23,189 +24,118 @@ float max_magnitude(const float* x, int n) {
 // 1 / step, or 0 where the quotient would overflow: such a block is zero.
 float inverse(float step) { return step >= FLT_MIN ? 1.0f / step : 0.0f; }
 
-uint8_t round_clamped(float value, int largest) {
-  return static_cast<uint8_t>(std::clamp(std::lround(value), 0L, static_cast<long>(largest)));
-}
-
-void quantize_block(const float* x, BlockQ8_0& block) {
-  const float d = max_magnitude(x, BlockQ8_0::kElements) / 127.0f;
+// The reference rounding, with the factor before it is stored.
+void round_block(const float* x, float d, BlockQ8_0& block) {
   const float inverse_d = inverse(d);
   block.d = f32_to_f16(d);
-  for (int i = 0; i < BlockQ8_0::kElements; ++i) block.qs[i] = static_cast<int8_t>(std::round(x[i] * inverse_d));
+  for (int i = 0; i < BlockQ8_0::kElements; ++i) {
+    block.qs[i] = static_cast<int8_t>(std::clamp(std::round(x[i] * inverse_d), -127.0f, 127.0f));
+  }
 }
 
-void quantize_block(const float* x, BlockMXFP4& block) {
-  constexpr int kHalf = BlockMXFP4::kElements / 2;
+struct Q8Fit {
+  double error = 0.0;
+  double xq = 0.0, qq = 0.0;  // of the codes: sums of w x q and w q^2
+};
+
+Q8Fit measure(const float* x, const float* weights, const BlockQ8_0& block) {
+  Q8Fit fit;
+  const double d = f16_to_f32(block.d);
+  for (int i = 0; i < BlockQ8_0::kElements; ++i) {
+    const double weight = weights[i];
+    const double q = block.qs[i];
+    const double difference = static_cast<double>(x[i]) - d * q;
+    fit.error += weight * difference * difference;
+    fit.xq += weight * static_cast<double>(x[i]) * q;
+    fit.qq += weight * q * q;
+  }
+  return fit;
+}
+
+void quantize_block(const float* x, const float* weights, BlockQ8_0& block) {
+  const float whole_range = max_magnitude(x, BlockQ8_0::kElements) / 127.0f;
+  round_block(x, whole_range, block);
+  if (weights == nullptr) return;
+  // With weights a smaller step may pay, at the price of cut off values that matter little.
+  Q8Fit best = measure(x, weights, block);
+  const auto keep_better = [&](float d) {
+    BlockQ8_0 other;
+    round_block(x, f16_to_f32(f32_to_f16(d)), other);
+    const Q8Fit fit = measure(x, weights, other);
+    if (fit.error >= best.error) return;
+    best = fit;
+    block = other;
+  };
+  for (const float share : {1.0f, 0.97f, 0.9f, 0.8f, 0.65f, 0.5f}) keep_better(whole_range * share);
+  for (int i = 0; i < 2; ++i) {
+    if (best.qq > 0.0) keep_better(static_cast<float>(best.xq / best.qq));
+  }
+}
+
+// E2M1 magnitudes as multiples of 1/2, and their codes.
+constexpr std::array<uint8_t, 13> kE2m1Codes = {0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 6, 6, 7};
+
+// x over the block's scale to the nearest E2M1 value, ties to the even code, in a form that vectorises.
+float round_to_e2m1(float x) {
+  constexpr float kShift = 12582912.0f;  // 1.5 * 2^23: adding it rounds to integers
+  const float magnitude = std::fabs(x);
+  const float step = magnitude < 2.0f ? 0.5f : magnitude < 4.0f ? 1.0f : 2.0f;
+  const float inverse_step = magnitude < 2.0f ? 2.0f : magnitude < 4.0f ? 1.0f : 0.5f;
+  const float rounded = ((magnitude * inverse_step + kShift) - kShift) * step;
+  return std::copysign(rounded < 6.0f ? rounded : 6.0f, x);
+}
+
+void quantize_block(const float* x, const float* weights, BlockMXFP4& block) {
+  constexpr int kElements = BlockMXFP4::kElements;
+  constexpr int kHalf = kElements / 2;
   constexpr int kLargestElementExponent = 2;  // of 4 and 6
-  const float largest = max_magnitude(x, BlockMXFP4::kElements);
-  const int exponent = largest > 0.0f ? std::max(std::ilogb(largest) - kLargestElementExponent, -127) : -127;
-  block.e = static_cast<uint8_t>(exponent + 127);
-  // Scaling by ldexp is exact, even where 2^-exponent is no float.
-  const auto code = [&](int i) { return f32_to_e2m1(std::ldexp(x[i], -exponent)); };
+  constexpr int kLeastExponent = -127;
+  constexpr int kMostExponent = 125;  // six times the scale is still a float
+  const float largest = max_magnitude(x, kElements);
+  const int usual =
+      largest > 0.0f ? std::max(std::ilogb(largest) - kLargestElementExponent, kLeastExponent) : kLeastExponent;
+  std::array<float, kElements> best;
+  double best_error = -1.0;
+  // The scale of the OCP MX rule, which cuts off what is above 6, and its neighbours; more of them below, where what is
+  // cut off may have no weight.
+  constexpr std::array kOffsets = {0, 1, -1, -2, -3, -4, -5, -6};
+  const size_t n_scales = weights != nullptr ? kOffsets.size() : 3;
+  for (const int offset : std::span(kOffsets).first(n_scales)) {
+    const int exponent = usual + offset;
+    if (exponent < kLeastExponent || exponent > kMostExponent) continue;
+    std::array<float, kElements> scaled, rounded;
+    // Exact in two steps, even where 2^-exponent is no float.
+    const float half = exp2_int(-exponent / 2);
+    const float rest = exp2_int(-exponent - -exponent / 2);
+    for (int i = 0; i < kElements; ++i) scaled[i] = x[i] * half * rest;
+    double error = 0.0;
+    for (int i = 0; i < kElements; ++i) {
+      rounded[i] = round_to_e2m1(scaled[i]);
+      const float difference = scaled[i] - rounded[i];
+      error += static_cast<double>(weights != nullptr ? weights[i] * difference * difference : difference * difference);
+    }
+    error = std::ldexp(error, 2 * (exponent - usual));
+    if (best_error >= 0.0 && error >= best_error) continue;
+    best_error = error;
+    best = rounded;
+    block.e = static_cast<uint8_t>(exponent - kLeastExponent);
+  }
+  const auto code = [&best](int i) {
+    return kE2m1Codes[static_cast<size_t>(2.0f * std::fabs(best[i]))] | (best[i] < 0.0f ? 8 : 0);
+  };
   for (int j = 0; j < kHalf; ++j) block.qs[j] = static_cast<uint8_t>(code(j) | (code(j + kHalf) << 4));
 }
 
-// x is about step * q - minimum with q in 0..levels and minimum >= 0.
-struct AffineRange {
-  float step;
-  float minimum;
-};
-
-AffineRange affine_range(const float* x, int n, int levels) {
-  const auto [low, high] = std::minmax_element(x, x + n);
-  const float minimum = std::max(-*low, 0.0f);
-  return {std::max(*high + minimum, 0.0f) / static_cast<float>(levels), minimum};
-}
-
-// The shape that Q2_K and Q4_K share: sub-blocks with small integer scales and minima under two F16 factors.
-template <int kSubBlocks, int kSubElements, int kLevels, int kScaleLevels>
-struct AffineBlock {
-  uint16_t d;
-  uint16_t dmin;
-  std::array<uint8_t, kSubBlocks> scales;
-  std::array<uint8_t, kSubBlocks> minima;
-  std::array<uint8_t, kSubBlocks * kSubElements> qs;
-
-  explicit AffineBlock(const float* x) {
-    std::array<AffineRange, kSubBlocks> ranges;
-    AffineRange largest{0.0f, 0.0f};
-    for (size_t b = 0; b < kSubBlocks; ++b) {
-      ranges[b] = affine_range(x + b * kSubElements, kSubElements, kLevels);
-      largest = {std::max(largest.step, ranges[b].step), std::max(largest.minimum, ranges[b].minimum)};
-    }
-    d = f32_to_f16(largest.step / kScaleLevels);
-    dmin = f32_to_f16(largest.minimum / kScaleLevels);
-    // From here on with the factors as they are stored.
-    const float step_unit = f16_to_f32(d);
-    const float minimum_unit = f16_to_f32(dmin);
-    for (size_t b = 0; b < kSubBlocks; ++b) {
-      scales[b] = round_clamped(ranges[b].step * inverse(step_unit), kScaleLevels);
-      minima[b] = round_clamped(ranges[b].minimum * inverse(minimum_unit), kScaleLevels);
-      const float inverse_step = inverse(step_unit * static_cast<float>(scales[b]));
-      const float minimum = minimum_unit * static_cast<float>(minima[b]);
-      for (size_t i = b * kSubElements; i < (b + 1) * kSubElements; ++i) {
-        qs[i] = round_clamped((x[i] + minimum) * inverse_step, kLevels);
-      }
-    }
-  }
-};
-
-void quantize_block(const float* x, BlockQ2_K& block) {
-  const AffineBlock<16, BlockQ2_K::kSubElements, 3, 15> affine(x);
-  block = {};
-  block.d = affine.d;
-  block.dmin = affine.dmin;
-  for (size_t b = 0; b < 16; ++b) block.scales[b] = static_cast<uint8_t>(affine.scales[b] | (affine.minima[b] << 4));
-  for (size_t i = 0; i < BlockQ2_K::kElements; ++i) {
-    uint8_t& packed = block.qs[32 * (i / 128) + i % 32];
-    packed = static_cast<uint8_t>(packed | (affine.qs[i] << (2 * ((i % 128) / 32))));
-  }
-}
-
-void quantize_block(const float* x, BlockQ4_K& block) {
-  const AffineBlock<8, BlockQ4_K::kSubElements, 15, 63> affine(x);
-  block = {};
-  block.d = affine.d;
-  block.dmin = affine.dmin;
-  for (size_t b = 0; b < 4; ++b) {
-    block.scales[b] = static_cast<uint8_t>(affine.scales[b] | ((affine.scales[b + 4] >> 4) << 6));
-    block.scales[b + 4] = static_cast<uint8_t>(affine.minima[b] | ((affine.minima[b + 4] >> 4) << 6));
-    block.scales[b + 8] = static_cast<uint8_t>((affine.scales[b + 4] & 15) | ((affine.minima[b + 4] & 15) << 4));
-  }
-  for (size_t i = 0; i < BlockQ4_K::kElements; ++i) {
-    uint8_t& packed = block.qs[32 * (i / 64) + i % 32];
-    packed = static_cast<uint8_t>(packed | (affine.qs[i] << (4 * ((i / 32) % 2))));
-  }
-}
-
-// Eight elements of an IQ2_XXS group: signs that the format can hold, and for every grid entry what the
-// squared error |m|^2 - 2 s dot + s^2 norm needs, where m are the magnitudes and s is the scale.
-struct Iq2Eight {
-  uint32_t sign_code = 0;
-  std::array<float, 256> dots{};
-
-  explicit Iq2Eight(const float* x) {
-    std::array<float, 8> magnitudes;
-    uint32_t signs = 0;
-    for (size_t j = 0; j < 8; ++j) {
-      magnitudes[j] = std::fabs(x[j]);
-      signs |= static_cast<uint32_t>(std::signbit(x[j])) << j;
-    }
-    // An odd number of minus signs cannot be stored: the smallest element takes the wrong one.
-    if ((std::popcount(signs) & 1) != 0) {
-      const auto smallest = static_cast<size_t>(std::ranges::min_element(magnitudes) - magnitudes.begin());
-      signs ^= 1u << smallest;
-      magnitudes[smallest] = -magnitudes[smallest];
-    }
-    sign_code = signs & 127u;
-    for (size_t entry = 0; entry < dots.size(); ++entry) {
-      for (size_t j = 0; j < 8; ++j) dots[entry] += magnitudes[j] * static_cast<float>(kIq2xxsGrid[entry][j]);
-    }
-  }
-};
-
-struct Iq2Choice {
-  float error = 0.0f;  // without the constant |m|^2
-  std::array<uint8_t, 4> entries{};
-};
-
-std::array<float, 256> grid_norms() {
-  std::array<float, 256> norms{};
-  for (size_t entry = 0; entry < norms.size(); ++entry) {
-    for (const uint8_t value : kIq2xxsGrid[entry]) norms[entry] += static_cast<float>(value * value);
-  }
-  return norms;
-}
-
-Iq2Choice choose_entries(const std::array<Iq2Eight, 4>& eights, float scale) {
-  static const std::array<float, 256> kNorms = grid_norms();
-  Iq2Choice choice;
-  for (size_t l = 0; l < eights.size(); ++l) {
-    float best = FLT_MAX;
-    for (size_t entry = 0; entry < kNorms.size(); ++entry) {
-      const float error = scale * (scale * kNorms[entry] - 2.0f * eights[l].dots[entry]);
-      if (error < best) {
-        best = error;
-        choice.entries[l] = static_cast<uint8_t>(entry);
-      }
-    }
-    choice.error += best;
-  }
-  return choice;
-}
-
-void quantize_block(const float* x, BlockIQ2_XXS& block) {
-  constexpr float kLargestMagnitude = 43.0f;
-  constexpr float kLargestScale = 15.5f * 0.25f;
-  block = {};
-  block.d = f32_to_f16(max_magnitude(x, BlockIQ2_XXS::kElements) / (kLargestMagnitude * kLargestScale));
-  const float d = f16_to_f32(block.d);
-  for (int g = 0; g < BlockIQ2_XXS::kElements / 32; ++g, x += 32) {
-    const std::array<Iq2Eight, 4> eights = {Iq2Eight(x), Iq2Eight(x + 8), Iq2Eight(x + 16), Iq2Eight(x + 24)};
-    uint32_t best_scale = 0;
-    Iq2Choice best;
-    for (uint32_t scale = 0; scale < 16; ++scale) {
-      const Iq2Choice choice = choose_entries(eights, d * (0.5f + static_cast<float>(scale)) * 0.25f);
-      if (scale == 0 || choice.error < best.error) {
-        best = choice;
-        best_scale = scale;
-      }
-    }
-    uint32_t signs_and_scale = best_scale << 28;
-    for (size_t l = 0; l < 4; ++l) signs_and_scale |= eights[l].sign_code << (7 * l);
-    uint16_t* words = block.qs + 4 * g;
-    words[0] = static_cast<uint16_t>(best.entries[0] | (best.entries[1] << 8));
-    words[1] = static_cast<uint16_t>(best.entries[2] | (best.entries[3] << 8));
-    words[2] = static_cast<uint16_t>(signs_and_scale & 0xFFFFu);
-    words[3] = static_cast<uint16_t>(signs_and_scale >> 16);
-  }
+const BlockQuantizers& searched() {
+  const BlockQuantizers* avx2 = avx2_block_quantizers();
+  return avx2 != nullptr ? *avx2 : *portable_block_quantizers();
 }
 
 template <class Block>
-void quantize_blocks(const float* source, std::byte* out, int64_t n_elements) {
+void quantize_blocks(const float* source, const float* importance, std::byte* out, int64_t n_elements) {
   for (int64_t i = 0; i < n_elements; i += Block::kElements, out += sizeof(Block)) {
     Block block;
-    quantize_block(source + i, block);
+    quantize_block(source + i, importance != nullptr ? importance + i : nullptr, block);
     std::memcpy(out, &block, sizeof(Block));
   }
 }
@@ -221,18 +151,17 @@ void narrow(const float* source, std::byte* out, int64_t n_elements) {
 }  // namespace
 
 void quantize_row(DType type, const float* source, const float* importance, std::byte* out, int64_t n_elements) {
-  static_cast<void>(importance);
   CHECK(n_elements >= 0 && n_elements % dtype_info(type).block_elements == 0, "{} elements of {}", n_elements,
         dtype_name(type));
   switch (type) {
     case DType::kF32: std::memcpy(out, source, static_cast<size_t>(n_elements) * sizeof(float)); return;
     case DType::kF16: narrow<f32_to_f16>(source, out, n_elements); return;
     case DType::kBF16: narrow<f32_to_bf16>(source, out, n_elements); return;
-    case DType::kQ8_0: quantize_blocks<BlockQ8_0>(source, out, n_elements); return;
-    case DType::kQ2_K: quantize_blocks<BlockQ2_K>(source, out, n_elements); return;
-    case DType::kQ4_K: quantize_blocks<BlockQ4_K>(source, out, n_elements); return;
-    case DType::kIQ2_XXS: quantize_blocks<BlockIQ2_XXS>(source, out, n_elements); return;
-    case DType::kMXFP4: quantize_blocks<BlockMXFP4>(source, out, n_elements); return;
+    case DType::kQ8_0: quantize_blocks<BlockQ8_0>(source, importance, out, n_elements); return;
+    case DType::kMXFP4: quantize_blocks<BlockMXFP4>(source, importance, out, n_elements); return;
+    case DType::kQ2_K: searched().q2_k(source, importance, out, n_elements); return;
+    case DType::kQ4_K: searched().q4_k(source, importance, out, n_elements); return;
+    case DType::kIQ2_XXS: searched().iq2_xxs(source, importance, out, n_elements); return;
     case DType::kI32:
     case DType::kU8: break;
   }

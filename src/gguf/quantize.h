@@ -1,12 +1,14 @@
 #pragma once
 
-// float -> block by direct rounding, without importance weights: right and reproducible, not the best
-// quality that a format allows. Rows that came from dequantize_row keep their values in F32, F16, BF16, MXFP4.
-//   Q8_0    d = max |x| / 127; q = x / d rounded half away from zero with the unrounded d; d stored as F16
-//   MXFP4   scale 2^(floor(log2(max |x|)) - 2) (OCP MX), elements to nearest even, saturating at 6
-//   Q2_K    per 16: minimum (at most 0) and step = range / 3; 4-bit scale and minimum under F16 d, dmin
-//   Q4_K    per 32: minimum (at most 0) and step = range / 15; 6-bit scale and minimum under F16 d, dmin
-//   IQ2_XXS per 8: nearest grid entry with an even number of minus signs; per 32: best of the 16 scales
+// float -> block, as well as each format allows: the sum of importance * (value - stored)^2 over a row is what counts,
+// and per block the codes, scales and minima are searched for with that in view. Results are the same on every machine.
+//   F16, BF16  to nearest even
+//   Q8_0       without importance the usual rounding: d = max |x| / 127, q = x / d half away from zero with the
+//   unrounded
+//              d, which is stored as F16; with importance a smaller d where it pays
+//   MXFP4      scale 2^(floor(log2(max |x|)) - 2) (OCP MX) or a neighbour, elements to nearest even, saturating at 6
+//   Q2_K, Q4_K gguf/quantize_affine.h        IQ2_XXS gguf/quantize_iq2.h
+// Rows that came from dequantize_row keep their values in F32, F16, BF16 and MXFP4.
 
 #include <cstddef>
 #include <cstdint>

@@ -20,7 +20,7 @@
 namespace ds4 {
 
 // Rises whenever the quantisers give other results.
-inline constexpr uint32_t kQuantizerVersion = 2;
+inline constexpr uint32_t kQuantizerVersion = 3;
 
 struct QuantizeProgress {
   std::string_view tensor;     // being written
