@@ -4,13 +4,16 @@
 
 #include "backends/cpu/kernels.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
-#include <ostream>
-
+#include "backends/cpu/cpu_backend.h"
+#include "backends/cpu/cpu_ops.h"
+#include "backends/host_backend.h"
 #include "ops/case_builder.h"
 #include "ops/emulated/emulated_kernels.h"
 #include "ops/multiply_data.h"
+#include "ops/op_runner.h"
 #include "ops/reference/dot.h"
 
 namespace ds4::test {
@@ -22,93 +25,60 @@ struct Target {
   const cpu::Kernels* kernels;
 };
 
-std::vector<Target> targets() {
-  std::vector<Target> all;
-  for (const cpu::Isa isa : cpu::available_isas())
-    all.push_back({std::string(cpu::isa_name(isa)), &cpu::kernels_of(isa)});
-  const Target emulated[] = {{"emulated avx512", emulated_avx512_kernels()}};
-  for (const Target& target : emulated) {
-    if (target.kernels != nullptr) all.push_back(target);
-  }
+std::vector<Target> emulated_targets() {
+  std::vector<Target> all = {{"emulated avx512", emulated_avx512_kernels()}, {"emulated amx", emulated_amx_kernels()}};
+  std::erase_if(all, [](const Target& target) { return target.kernels == nullptr; });
   return all;
 }
 
-constexpr int64_t kColumnCounts[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65};
-constexpr int64_t kOddRowCounts[] = {1, 31, 33, 32, 65};
-
-struct TypeAndProfile {
-  DType type;
-  NumericProfile profile;
-};
-
-std::vector<TypeAndProfile> weight_forms() {
-  std::vector<TypeAndProfile> forms;
-  for (const DType type : kWeightTypes) {
-    forms.push_back({type, NumericProfile::kExact});
-    if (activation_form(type, NumericProfile::kCanonical) != ActivationForm::kReal)
-      forms.push_back({type, NumericProfile::kCanonical});
-  }
-  return forms;
+std::vector<Target> targets() {
+  std::vector<Target> all = emulated_targets();
+  for (const cpu::Isa isa : cpu::available_isas())
+    all.push_back({std::string(cpu::isa_name(isa)), &cpu::kernels_of(isa)});
+  return all;
 }
 
-void PrintTo(const TypeAndProfile& form, std::ostream* out) {
-  *out << dtype_name(form.type) << (form.profile == NumericProfile::kExact ? "_exact" : "_canonical");
-}
-
-class CpuMultiply : public ::testing::TestWithParam<TypeAndProfile> {
- protected:
-  // Whole blocks of the type, at least 32 values.
-  int64_t block() const { return std::max<int64_t>(32, dtype_info(GetParam().type).block_elements); }
-  MultiplyShape shape(int64_t n_in, Values values) const {
-    return {.type = GetParam().type, .profile = GetParam().profile, .n_in = n_in, .values = values};
-  }
-};
-
-TEST_P(CpuMultiply, GivesTheSameBitsForEveryNumberOfRowsAndColumns) {
-  for (const int64_t n_in : {block(), 2 * block()}) {
-    const MultiplyData data(shape(n_in, Values::kRandom));
+void check(const std::vector<MultiplyShape>& shapes) {
+  for (const MultiplyShape& shape : shapes) {
+    const MultiplyData data(shape);
     EXPECT_EQ(data.oracle_difference(), "");
-    for (const Target& target : targets()) {
-      SCOPED_TRACE(target.name);
-      EXPECT_EQ(data.quantization_difference(*target.kernels), "");
-      for (const int64_t n_columns : kColumnCounts) {
-        for (const int64_t n_rows : kOddRowCounts) ASSERT_EQ(data.difference(*target.kernels, n_rows, n_columns), "");
+    for (const Target& target : targets()) EXPECT_EQ(data.difference(*target.kernels), "") << target.name;
+  }
+}
+
+class CpuMultiply : public ::testing::TestWithParam<WeightForm> {};
+
+TEST_P(CpuMultiply, GivesTheSameBitsForEveryNumberOfRowsAndColumns) { check(short_shapes(GetParam())); }
+TEST_P(CpuMultiply, ContinuesSumsBeyondASegment) { check(long_shapes(GetParam())); }
+TEST_P(CpuMultiply, SurvivesExtremeCodesAndSubnormalScales) { check(hard_shapes(GetParam())); }
+
+std::string form_name(const ::testing::TestParamInfo<WeightForm>& info) {
+  return fmt::format("{}_{}", dtype_name(info.param.type),
+                     info.param.profile == NumericProfile::kExact ? "exact" : "canonical");
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, CpuMultiply, ::testing::ValuesIn(weight_forms()), form_name);
+
+// conformance_test.cc has the sets that this processor runs.
+TEST(CpuMultiplyTest, EveryOpHasThePortableBitsOnEmulatedSets) {
+  for (const OpCase& op_case : op_cases()) {
+    for (const NumericProfile profile : {NumericProfile::kExact, NumericProfile::kCanonical}) {
+      const OpData data = op_case.make(profile);
+      const auto portable = make_cpu_backend({.threads = 1, .profile = profile, .isa = cpu::Isa::kPortable});
+      PlacedOp expected(*portable, data);
+      expected.run();
+      for (const Target& target : emulated_targets()) {
+        HostBackend backend("emulated", profile,
+                            std::make_unique<CpuOps>(ThreadPoolOptions{.n_threads = 1}, *target.kernels, profile));
+        PlacedOp actual(backend, data);
+        actual.run();
+        EXPECT_EQ(differences(data, expected, actual, Comparing::kBitwise), "") << op_case.name << " " << target.name;
       }
     }
   }
 }
 
-TEST_P(CpuMultiply, ContinuesSumsBeyondASegment) {
-  for (const int64_t n_in : {2304, 4352}) {
-    MultiplyShape long_rows = shape(n_in, Values::kRandom);
-    long_rows.n_rows = 33;
-    long_rows.n_columns = 9;
-    const MultiplyData data(long_rows);
-    EXPECT_EQ(data.oracle_difference(), "");
-    for (const Target& target : targets()) {
-      SCOPED_TRACE(target.name);
-      for (const int64_t n_columns : {1, 5, 8, 9}) ASSERT_EQ(data.difference(*target.kernels, 33, n_columns), "");
-    }
-  }
-}
-
-// Sums of 16 bits would saturate or wrap around here first.
-TEST_P(CpuMultiply, SurvivesExtremeCodesAndSubnormalScales) {
-  for (const Values values : {Values::kExtreme, Values::kSubnormal}) {
-    const MultiplyData data(shape(2 * block(), values));
-    EXPECT_EQ(data.oracle_difference(), "");
-    for (const Target& target : targets()) {
-      SCOPED_TRACE(target.name);
-      EXPECT_EQ(data.quantization_difference(*target.kernels), "");
-      for (const int64_t n_columns : {1, 3, 5, 16, 31, 65})
-        ASSERT_EQ(data.difference(*target.kernels, 33, n_columns), "");
-    }
-  }
-}
-
-INSTANTIATE_TEST_SUITE_P(Types, CpuMultiply, ::testing::ValuesIn(weight_forms()), ::testing::PrintToStringParamName());
-
-TEST(CpuMultiplyTest, EmulatedSetsAddAndMultiplyFloatsInOrder) {
+TEST(CpuMultiplyTest, FloatsAreAddedInOrder) {
   for (const Target& target : targets()) {
     SCOPED_TRACE(target.name);
     for (int64_t n = 0; n < 70; ++n) {

@@ -4,8 +4,10 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 #include <utility>
 
 #include "gguf/blocks.h"
@@ -92,15 +94,15 @@ void set_subnormal_factors(DType type, std::byte* block, int index) {
 }
 
 std::vector<std::byte> make_weights(const MultiplyShape& shape) {
-  std::vector<std::byte> bytes = make_weight(shape.type, shape.n_rows * shape.n_in, 17);
-  const size_t row_size = row_bytes(shape.type, shape.n_in).value();
+  std::vector<std::byte> bytes = make_weight(shape.form.type, shape.n_rows * shape.n_in, 17);
+  const size_t row_size = row_bytes(shape.form.type, shape.n_in).value();
   if (shape.values == Values::kRandom) std::memset(bytes.data() + (bytes.size() - row_size), 0, row_size);
-  const DTypeInfo& info = dtype_info(shape.type);
+  const DTypeInfo& info = dtype_info(shape.form.type);
   if (info.block_elements == 1) return bytes;
   int index = 0;
   for (size_t offset = 0; offset < bytes.size(); offset += info.block_bytes, ++index) {
-    if (shape.values == Values::kExtreme) set_extreme_codes(shape.type, bytes.data() + offset);
-    if (shape.values == Values::kSubnormal) set_subnormal_factors(shape.type, bytes.data() + offset, index);
+    if (shape.values == Values::kExtreme) set_extreme_codes(shape.form.type, bytes.data() + offset);
+    if (shape.values == Values::kSubnormal) set_subnormal_factors(shape.form.type, bytes.data() + offset, index);
   }
   return bytes;
 }
@@ -121,6 +123,9 @@ std::vector<float> make_activations(const MultiplyShape& shape) {
   }
   return x;
 }
+
+// Elements that every kernel takes at once, at least.
+int64_t block_of(const WeightForm& form) { return std::max<int64_t>(32, dtype_info(form.type).block_elements); }
 
 size_t page_bytes() { return static_cast<size_t>(sysconf(_SC_PAGESIZE)); }
 
@@ -145,15 +150,39 @@ GuardedBytes::~GuardedBytes() {
   if (mapping_ != nullptr) munmap(mapping_, mapping_bytes_);
 }
 
+std::vector<WeightForm> weight_forms() {
+  std::vector<WeightForm> forms;
+  for (const DType type : kWeightTypes) {
+    forms.push_back({type, NumericProfile::kExact});
+    if (activation_form(type, NumericProfile::kCanonical) != ActivationForm::kReal)
+      forms.push_back({type, NumericProfile::kCanonical});
+  }
+  return forms;
+}
+
+std::vector<MultiplyShape> short_shapes(const WeightForm& form) {
+  const int64_t block = block_of(form);
+  return {{form, block, Values::kRandom}, {form, 2 * block, Values::kRandom}};
+}
+
+std::vector<MultiplyShape> long_shapes(const WeightForm& form) {
+  return {{form, 2304, Values::kRandom, 33, 9}, {form, 4352, Values::kRandom, 33, 17}};
+}
+
+std::vector<MultiplyShape> hard_shapes(const WeightForm& form) {
+  const int64_t block = block_of(form);
+  return {{form, 2 * block, Values::kExtreme, 33}, {form, 2 * block, Values::kSubnormal, 33}};
+}
+
 std::string to_string(const MultiplyShape& shape) {
-  return fmt::format("{} {} n_in {} {}", dtype_name(shape.type),
-                     shape.profile == NumericProfile::kExact ? "exact" : "canonical", shape.n_in,
+  return fmt::format("{} {} n_in {} {}", dtype_name(shape.form.type),
+                     shape.form.profile == NumericProfile::kExact ? "exact" : "canonical", shape.n_in,
                      name_of(shape.values));
 }
 
 MultiplyData::MultiplyData(const MultiplyShape& shape)
     : shape_(shape),
-      form_(activation_form(shape.type, shape.profile)),
+      form_(activation_form(shape.form.type, shape.form.profile)),
       weight_bytes_(make_weights(shape)),
       values_(make_activations(shape)),
       expected_(static_cast<size_t>(shape.n_rows * shape.n_columns)),
@@ -170,6 +199,7 @@ MultiplyData::MultiplyData(const MultiplyShape& shape)
     for (int64_t b = 0; form_ == ActivationForm::kQ8_0 && b < shape.n_in / 32; ++b) {
       codes.insert(codes.end(), std::begin(row.q8_0()[b].codes), std::end(row.q8_0()[b].codes));
       scales.push_back(row.q8_0()[b].scale);
+      sums.push_back(static_cast<int16_t>(std::accumulate(codes.end() - 32, codes.end(), 0)));
     }
     for (int64_t b = 0; form_ == ActivationForm::kQ8_K && b < shape.n_in / 256; ++b) {
       codes.insert(codes.end(), std::begin(row.q8_k()[b].codes), std::end(row.q8_k()[b].codes));
@@ -181,37 +211,51 @@ MultiplyData::MultiplyData(const MultiplyShape& shape)
   parts_.emplace_back(raw(scales));
   parts_.emplace_back(raw(sums));
   const reference::MatvecShape matvec{shape.n_columns, shape.n_rows, shape.n_in, 1, shape.n_rows};
-  reference::matvec<float>(shape.type, weight_bytes_.data(), matvec, rows.data(), expected_.data());
-  reference::matvec<double>(shape.type, weight_bytes_.data(), matvec, rows.data(), oracle_.data());
+  reference::matvec<float>(shape.form.type, weight_bytes_.data(), matvec, rows.data(), expected_.data());
+  reference::matvec<double>(shape.form.type, weight_bytes_.data(), matvec, rows.data(), oracle_.data());
 }
 
-std::string MultiplyData::difference(const cpu::Kernels& kernels, int64_t n_rows, int64_t n_columns) const {
+std::string MultiplyData::difference(const cpu::Kernels& kernels) const {
+  std::string problem = quantization_difference(kernels);
+  for (const int64_t n_rows : {1, 31, 33, 32, 65}) {
+    const bool is_wanted = n_rows == shape_.n_rows || (shape_.values == Values::kRandom && shape_.n_in <= 512);
+    if (!is_wanted) continue;
+    for (const int64_t n_columns : {1, 2, 3, 4, 5, 6, 7, 8, 9, 15, 16, 17, 31, 33, 64, 65}) {
+      if (problem.empty() && n_columns <= shape_.n_columns) problem = product_difference(kernels, n_rows, n_columns);
+    }
+  }
+  return problem;
+}
+
+std::string MultiplyData::product_difference(const cpu::Kernels& kernels, int64_t n_rows, int64_t n_columns) const {
   const int64_t n_in = shape_.n_in;
   const int64_t first_row = shape_.n_rows - n_rows;
   const int64_t first_column = shape_.n_columns - n_columns;
   const GuardedBytes out(raw(std::vector<float>(static_cast<size_t>(n_columns * n_rows), -77.0f)));
   auto* results = reinterpret_cast<float*>(out.data());
   std::vector<cpu::Column> columns;
+  // Odd numbers of columns come out of order, so that they are no fixed distance apart.
+  const auto data_column = [&](int64_t i) { return first_column + (n_columns % 2 == 0 ? i : 2 * i % n_columns); };
   for (int64_t i = 0; i < n_columns; ++i) {
-    const int64_t c = first_column + i;
+    const int64_t c = data_column(i);
     // Row o goes to out[o]: the array starts at first_row.
     cpu::Column column{.values = reinterpret_cast<const float*>(x_.data()) + c * n_in,
                        .out = results + i * n_rows - first_row};
     const int64_t block = form_ == ActivationForm::kQ8_K ? 256 : 32;
     if (form_ != ActivationForm::kReal) {
+      const int64_t sum_group = form_ == ActivationForm::kQ8_K ? 16 : 32;
       column.codes = reinterpret_cast<const int8_t*>(parts_[0].data()) + c * n_in;
       column.scales = reinterpret_cast<const float*>(parts_[1].data()) + c * (n_in / block);
+      column.sums = reinterpret_cast<const int16_t*>(parts_[2].data()) + c * (n_in / sum_group);
     }
-    if (form_ == ActivationForm::kQ8_K)
-      column.sums = reinterpret_cast<const int16_t*>(parts_[2].data()) + c * (n_in / 16);
     columns.push_back(column);
   }
-  const cpu::WeightMatrix matrix{shape_.type, weight_.data(),
-                                 static_cast<int64_t>(row_bytes(shape_.type, n_in).value()), n_in};
+  const cpu::WeightMatrix matrix{shape_.form.type, weight_.data(),
+                                 static_cast<int64_t>(row_bytes(shape_.form.type, n_in).value()), n_in};
   kernels.multiply(matrix, form_, first_row, shape_.n_rows, columns);
   for (int64_t i = 0; i < n_columns; ++i) {
     for (int64_t r = 0; r < n_rows; ++r) {
-      const float expected = expected_[static_cast<size_t>((first_column + i) * shape_.n_rows + first_row + r)];
+      const float expected = expected_[static_cast<size_t>(data_column(i) * shape_.n_rows + first_row + r)];
       const float actual = results[i * n_rows + r];
       if (!same_bits(&expected, &actual, sizeof(expected)))
         return fmt::format("{}, {} rows, {} columns: row {} column {} is {} instead of {}", to_string(shape_), n_rows,
@@ -227,12 +271,12 @@ std::string MultiplyData::quantization_difference(const cpu::Kernels& kernels) c
   const bool is_q8_k = form_ == ActivationForm::kQ8_K;
   std::vector<int8_t> codes(n);
   std::vector<float> scales(n / (is_q8_k ? 256 : 32));
-  std::vector<int16_t> sums(is_q8_k ? n / 16 : 0);
+  std::vector<int16_t> sums(is_q8_k ? n / 16 : n / 32);
   const auto* x = reinterpret_cast<const float*>(x_.data());
   if (is_q8_k) {
     kernels.quantize_q8_k(x, static_cast<int64_t>(n), codes.data(), scales.data(), sums.data());
   } else {
-    kernels.quantize_q8_0(x, static_cast<int64_t>(n), codes.data(), scales.data());
+    kernels.quantize_q8_0(x, static_cast<int64_t>(n), codes.data(), scales.data(), sums.data());
   }
   const auto wrong = [&](const char* what) { return fmt::format("{}: {} of activations", to_string(shape_), what); };
   if (!same_bits(codes.data(), parts_[0].data(), codes.size())) return wrong("codes");
@@ -243,10 +287,10 @@ std::string MultiplyData::quantization_difference(const cpu::Kernels& kernels) c
 
 std::string MultiplyData::oracle_difference() const {
   const OpArray weight{
-      .name = "weight", .type = shape_.type, .shape = {shape_.n_rows, shape_.n_in}, .bytes = weight_bytes_};
+      .name = "weight", .type = shape_.form.type, .shape = {shape_.n_rows, shape_.n_in}, .bytes = weight_bytes_};
   for (int64_t r = 0; r < shape_.n_rows; r += 13) {
     for (int64_t c = 0; c < shape_.n_columns; c += 11) {
-      const double bound = dot_bound(weight, r, values_.data() + c * shape_.n_in, shape_.profile);
+      const double bound = dot_bound(weight, r, values_.data() + c * shape_.n_in, shape_.form.profile);
       const auto i = static_cast<size_t>(c * shape_.n_rows + r);
       const double error = std::fabs(static_cast<double>(expected_[i]) - static_cast<double>(oracle_[i]));
       if (!(error <= bound))

@@ -37,9 +37,15 @@ enum class Values : uint8_t {
   kSubnormal,  // scales and products below the normal numbers
 };
 
-struct MultiplyShape {
+// A weight type and how it meets activations: every one that kernels multiply.
+struct WeightForm {
   DType type;
   NumericProfile profile;
+};
+std::vector<WeightForm> weight_forms();
+
+struct MultiplyShape {
+  WeightForm form;
   int64_t n_in;
   Values values;
   int64_t n_rows = 65;
@@ -47,20 +53,28 @@ struct MultiplyShape {
 };
 std::string to_string(const MultiplyShape& shape);
 
+// One block and two.
+std::vector<MultiplyShape> short_shapes(const WeightForm& form);
+// Rows longer than the segment of elements that a panel holds.
+std::vector<MultiplyShape> long_shapes(const WeightForm& form);
+// Where sums of 16 bits would saturate or wrap around first, and where subnormal numbers might be flushed.
+std::vector<MultiplyShape> hard_shapes(const WeightForm& form);
+
 class MultiplyData {
  public:
   explicit MultiplyData(const MultiplyShape& shape);
 
-  ActivationForm form() const { return form_; }
-  // Empty when the products of the last n_rows rows and the last n_columns columns have the expected bits, else the
-  // first difference. The rows are computed as [first, last), so a kernel meets first > 0.
-  std::string difference(const cpu::Kernels& kernels, int64_t n_rows, int64_t n_columns) const;
-  // The same for the forms of the activations, as the kernels make them.
-  std::string quantization_difference(const cpu::Kernels& kernels) const;
+  // Empty when the activations' forms and the products of ever other numbers of rows and columns have the expected
+  // bits, else the first difference.
+  std::string difference(const cpu::Kernels& kernels) const;
   // Empty when the expected products lie within their derived bound of products in double.
   std::string oracle_difference() const;
 
  private:
+  // Of the last n_rows rows and the last n_columns columns: a kernel meets first > 0.
+  std::string product_difference(const cpu::Kernels& kernels, int64_t n_rows, int64_t n_columns) const;
+  std::string quantization_difference(const cpu::Kernels& kernels) const;
+
   MultiplyShape shape_;
   ActivationForm form_;
   std::vector<std::byte> weight_bytes_;

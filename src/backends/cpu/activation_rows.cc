@@ -26,7 +26,7 @@ void ActivationRows::prepare(const Kernels& kernels, ThreadPool& pool, const flo
     for (int64_t r = first; r < last; ++r) {
       int8_t* codes = codes_.data() + r * n;
       if (form == ActivationForm::kQ8_0) {
-        kernels.quantize_q8_0(x + r * n, n, codes, scales_.data() + r * (n / 32));
+        kernels.quantize_q8_0(x + r * n, n, codes, scales_.data() + r * (n / 32), sums_.data() + r * (n / 32));
       } else {
         kernels.quantize_q8_k(x + r * n, n, codes, scales_.data() + r * (n / 256), sums_.data() + r * (n / 16));
       }
@@ -38,7 +38,10 @@ Column ActivationRows::column(int64_t row, float* out) const {
   switch (form_) {
     case ActivationForm::kReal: return {.values = values_ + row * n_, .out = out};
     case ActivationForm::kQ8_0:
-      return {.codes = codes_.data() + row * n_, .scales = scales_.data() + row * (n_ / 32), .out = out};
+      return {.codes = codes_.data() + row * n_,
+              .scales = scales_.data() + row * (n_ / 32),
+              .sums = sums_.data() + row * (n_ / 32),
+              .out = out};
     case ActivationForm::kQ8_K:
       return {.codes = codes_.data() + row * n_,
               .scales = scales_.data() + row * (n_ / 256),

@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // Attention and index scores as templates over a struct S of vector operations (generic_kernels.h explains it).
 // Attention: a lane is a head for the logits and the softmax, a channel for the weighted rows, so no sum runs across

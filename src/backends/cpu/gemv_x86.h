@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // Products with few columns on x86: decode reads every weight once, so rows are unpacked in registers as they stream by
 // and nothing is interleaved. The sums are those of the panels (generic_kernels.h), bit for bit. S: Avx2 or a set
@@ -7,6 +8,7 @@
 #include <immintrin.h>
 
 #include "backends/cpu/generic_kernels.h"
+#include "backends/cpu/panel_kernels.h"
 
 namespace ds4::cpu {
 
@@ -42,7 +44,7 @@ struct RowsMXFP4 {
   }
   static __m256 scales(const std::byte* const* blocks) {
     alignas(32) float d[8];
-    for (int r = 0; r < 8; ++r) d[r] = e8m0_to_f32(static_cast<uint8_t>(*blocks[r])) * 0.5f;
+    for (int r = 0; r < 8; ++r) d[r] = half_e8m0(static_cast<uint8_t>(*blocks[r]));
     return _mm256_load_ps(d);
   }
 };
@@ -130,21 +132,41 @@ inline void unpack(const BlockQ4_K& block, Unpacked256& out) {
   out.dmin = _cvtsh_ss(block.dmin);
 }
 
+// Sign bits of four times eight codes as the four bytes of every word: seven stored bits and the parity that makes the
+// number of minus signs even.
+inline __m256i sign_bytes(__m256i words) {
+  const auto field = [&](__m256i shifted, int mask) { return _mm256_and_si256(shifted, _mm256_set1_epi32(mask)); };
+  const __m256i low = _mm256_or_si256(field(words, 0x7F), field(_mm256_slli_epi32(words, 1), 0x7F00));
+  const __m256i high =
+      _mm256_or_si256(field(_mm256_slli_epi32(words, 2), 0x7F0000), field(_mm256_slli_epi32(words, 3), 0x7F000000));
+  const __m256i bits = _mm256_or_si256(low, high);
+  const __m256i folded = _mm256_and_si256(_mm256_xor_si256(bits, _mm256_srli_epi16(bits, 4)), _mm256_set1_epi8(15));
+  const __m256i odd =
+      _mm256_broadcastsi128_si256(_mm_set_epi64x(0x0080800080000080, static_cast<long long>(0x8000008000808000)));
+  return _mm256_or_si256(bits, _mm256_shuffle_epi8(odd, folded));
+}
+
 inline void unpack(const BlockIQ2_XXS& block, Unpacked256& out) {
-  const auto word = [](uint64_t value) { return static_cast<long long>(value); };
+  const __m256i first = load_codes(block.qs);
+  const __m256i second = load_codes(block.qs + 16);
+  const __m256 odd_words = _mm256_shuffle_ps(_mm256_castsi256_ps(first), _mm256_castsi256_ps(second), 0xDD);
+  const __m256i words = _mm256_permute4x64_epi64(_mm256_castps_si256(odd_words), 0xD8);
+  const __m256i scales = _mm256_or_si256(_mm256_slli_epi32(_mm256_srli_epi32(words, 28), 1), _mm256_set1_epi32(1));
+  alignas(32) int32_t scale_pairs[8];
+  alignas(32) int32_t signs[8];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(scale_pairs), _mm256_or_si256(scales, _mm256_slli_epi32(scales, 16)));
+  _mm256_store_si256(reinterpret_cast<__m256i*>(signs), sign_bytes(words));
+  const __m256i spread = _mm256_set_epi64x(0x0303030303030303, 0x0202020202020202, 0x0101010101010101, 0);
+  const __m256i bit = _mm256_set1_epi64x(static_cast<long long>(0x8040201008040201));
 #pragma GCC unroll 8
   for (int g = 0; g < 8; ++g) {
-    Iq2Group group;
-    std::memcpy(&group, block.qs + 4 * g, sizeof(group));
-    const uint64_t* masks = kSignMasks.masks;
-    const uint32_t i = group.indices;
-    const uint32_t s = group.signs_and_scale;
+    uint32_t i;
+    std::memcpy(&i, block.qs + 4 * g, sizeof(i));
     const auto grid = [](uint32_t index) { return static_cast<long long>(grid_word<Unpacked256>(index & 255)); };
     out.codes[g] = _mm256_set_epi64x(grid(i >> 24), grid(i >> 16), grid(i >> 8), grid(i));
-    const __m256i negative = _mm256_set_epi64x(word(masks[s >> 21 & 127]), word(masks[s >> 14 & 127]),
-                                               word(masks[s >> 7 & 127]), word(masks[s & 127]));
-    out.signs[g] = _mm256_or_si256(negative, _mm256_set1_epi8(1));
-    out.scales[g] = _mm256_set1_epi16(static_cast<int16_t>(2 * (s >> 28) + 1));
+    const __m256i bytes = _mm256_and_si256(_mm256_shuffle_epi8(_mm256_set1_epi32(signs[g]), spread), bit);
+    out.signs[g] = _mm256_or_si256(_mm256_cmpeq_epi8(bytes, bit), _mm256_set1_epi8(1));
+    out.scales[g] = _mm256_set1_epi32(scale_pairs[g]);
   }
   out.d = _cvtsh_ss(block.d) * 0.125f;
 }

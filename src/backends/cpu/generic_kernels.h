@@ -2,15 +2,13 @@
 
 // The kernels of every instruction set, as templates over a struct S of vector operations (simd_*.h):
 //   F, I            kLanes floats, kLanes 32-bit integers
-//   kColumns        activation rows that a panel kernel multiplies at once
+//   kColumns        activation rows that a panel kernel (panel_kernels.h) multiplies at once
 //   dot_32, ...     products of 8-bit codes of a panel with broadcast codes of activations
 //   reduce16        the fixed tree over 16 partial sums
-// Weights meet many columns through panels: kLanes weight rows unpacked and interleaved, so that a lane is a weight row
-// and sums over blocks run in their order without any reduction across lanes.
+// Here: quantising activations, and products of float weights.
 
 #include <cstring>
 
-#include "backends/cpu/block_codes.h"
 #include "backends/cpu/kernels.h"
 #include "base/float_formats.h"
 #include "gguf/dequantize.h"
@@ -18,7 +16,14 @@
 namespace ds4::cpu {
 
 template <class S>
-void quantize_q8_0(const float* x, int64_t n, int8_t* codes, float* scales) {
+int16_t sum_codes(const int8_t* codes, int n) {
+  int sum = 0;
+  for (int i = 0; i < n; ++i) sum += codes[i];
+  return static_cast<int16_t>(sum);
+}
+
+template <class S>
+void quantize_q8_0(const float* x, int64_t n, int8_t* codes, float* scales, int16_t* sums) {
   constexpr int kVectors = 32 / S::kLanes;
   for (int64_t block = 0; block < n / 32; ++block) {
     typename S::F values[kVectors];
@@ -33,6 +38,7 @@ void quantize_q8_0(const float* x, int64_t n, int8_t* codes, float* scales) {
     scales[block] = scale;
     for (int v = 0; v < kVectors; ++v)
       S::store_codes(S::mul(values[v], S::set1(inverse)), codes + block * 32 + v * S::kLanes);
+    sums[block] = sum_codes<S>(codes + block * 32, 32);
   }
 }
 
@@ -52,11 +58,7 @@ void quantize_q8_k(const float* x, int64_t n, int8_t* codes, float* scales, int1
     scales[block] = is_usable ? 1.0f / inverse : 0.0f;
     for (int i = 0; i < 256; i += S::kLanes)
       S::store_codes(S::mul(S::load(values + i), S::set1(inverse)), block_codes + i);
-    for (int t = 0; t < 16; ++t) {
-      int sum = 0;
-      for (int i = 0; i < 16; ++i) sum += block_codes[16 * t + i];
-      sums[block * 16 + t] = static_cast<int16_t>(sum);
-    }
+    for (int t = 0; t < 16; ++t) sums[block * 16 + t] = sum_codes<S>(block_codes + 16 * t, 16);
   }
 }
 
@@ -196,213 +198,6 @@ void multiply_real(const WeightMatrix& weight, int64_t first, int64_t last, std:
     case DType::kF16: return multiply_values<S, F16Values>(weight, first, last, columns);
     case DType::kBF16: return multiply_values<S, BF16Values>(weight, first, last, columns);
     default: return multiply_dequantized<S>(weight, first, last, columns);
-  }
-}
-
-// Panels.
-
-template <class S>
-struct alignas(64) PanelBlock32 {
-  int8_t codes[32 * S::kLanes];  // [8 steps][kLanes rows][4]
-  float scales[S::kLanes];
-};
-
-template <class S>
-struct alignas(64) PanelBlock256 {
-  int8_t codes[256 * S::kLanes];
-  int16_t scales[16 * S::kLanes * 2];  // [sub-block][row], twice
-  int16_t mins[8 * S::kLanes * 2];     // [pair of 16 elements][row][2]
-  float d[S::kLanes];
-  float dmin[S::kLanes];
-};
-
-template <class S, class Block>
-using PanelBlock = std::conditional_t<BlockTraits<Block>::kIs256, PanelBlock256<S>, PanelBlock32<S>>;
-
-template <class Block>
-Block read_block(const std::byte* p) {
-  Block block;  // rows of a file have no alignment to speak of
-  std::memcpy(&block, p, sizeof(block));
-  return block;
-}
-
-inline float block_scale(const BlockQ8_0& block) { return f16_to_f32(block.d); }
-inline float block_scale(const BlockMXFP4& block) { return e8m0_to_f32(block.e) * 0.5f; }
-inline float block_scale(const BlockQ2_K& block) { return f16_to_f32(block.d); }
-inline float block_scale(const BlockQ4_K& block) { return f16_to_f32(block.d); }
-inline float block_scale(const BlockIQ2_XXS& block) { return f16_to_f32(block.d) * 0.125f; }
-
-// Block `index` of kLanes rows; rows beyond the last repeat it.
-template <class S, class Block>
-void pack_block(const std::byte* const* rows, int64_t index, PanelBlock<S, Block>& panel) {
-  using Traits = BlockTraits<Block>;
-  alignas(64) int8_t codes[S::kLanes][Block::kElements];
-  for (int r = 0; r < S::kLanes; ++r) {
-    const Block block = read_block<Block>(rows[r] + index * static_cast<int64_t>(sizeof(Block)));
-    unpack_codes<S>(block, codes[r]);
-    if constexpr (Traits::kIs256) {
-      constexpr int kSubs = 256 / Traits::kSubElements;
-      int16_t scales[16];
-      int16_t mins[16];
-      unpack_scales<S>(block, scales, mins);
-      for (int t = 0; t < kSubs; ++t) {
-        panel.scales[(t * S::kLanes + r) * 2] = scales[t];
-        panel.scales[(t * S::kLanes + r) * 2 + 1] = scales[t];
-      }
-      panel.d[r] = block_scale(block);
-      if constexpr (Traits::kHasMins) {
-        panel.dmin[r] = f16_to_f32(block.dmin);
-        for (int t = 0; t < 16; ++t) panel.mins[(t / 2 * S::kLanes + r) * 2 + t % 2] = mins[t];
-      }
-    } else {
-      panel.scales[r] = block_scale(block);
-    }
-  }
-  for (int first = 0; first < Block::kElements; first += 32) {
-    const int8_t* parts[S::kLanes];
-    for (int r = 0; r < S::kLanes; ++r) parts[r] = codes[r] + first;
-    S::interleave_32(parts, panel.codes + first * S::kLanes);
-  }
-}
-
-// What kN columns see of a segment of blocks.
-template <class S, int kN>
-struct ColumnTile {
-  const int8_t* codes[kN];
-  const float* scales[kN];
-  const int16_t* sums[kN];
-};
-
-template <class S, class Block, int kN>
-void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, ColumnTile<S, kN> x, typename S::F* totals) {
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    typename S::I products[kN];
-    S::template dot_32<kN>(panel[b].codes, x.codes, products);
-    const typename S::F scale = S::load(panel[b].scales);
-#pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) {
-      totals[c] = S::add(totals[c], S::mul(S::mul(scale, S::set1(x.scales[c][b])), S::to_float(products[c])));
-      x.codes[c] += 32;
-    }
-  }
-}
-
-template <class S, class Block, int kN>
-void multiply_panel(const PanelBlock256<S>* panel, int64_t n_blocks, ColumnTile<S, kN> x, typename S::F* totals) {
-  using Traits = BlockTraits<Block>;
-  constexpr int kSub = Traits::kSubElements;
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    typename S::I products[kN];
-    for (int c = 0; c < kN; ++c) products[c] = S::zero_i();
-    for (int t = 0; t < 256 / kSub; ++t) {
-      const int8_t* codes = panel[b].codes + t * kSub * S::kLanes;
-      const typename S::I scale = S::load_i(panel[b].scales + t * S::kLanes * 2);
-      if constexpr (Traits::kSigned) {
-        S::template dot_signed<kN>(codes, x.codes, scale, products);
-      } else {
-        S::template dot_small<kSub / 4, kN>(codes, x.codes, scale, products);
-      }
-      for (int c = 0; c < kN; ++c) x.codes[c] += kSub;
-    }
-    const typename S::F d = S::load(panel[b].d);
-    for (int c = 0; c < kN; ++c) {
-      const typename S::F scale = S::set1(x.scales[c][b]);
-      typename S::F part = S::mul(S::mul(scale, d), S::to_float(products[c]));
-      if constexpr (Traits::kHasMins) {
-        typename S::I minima = S::zero_i();
-        for (int j = 0; j < 8; ++j)
-          minima = S::madd(minima, S::load_i(panel[b].mins + j * S::kLanes * 2), S::broadcast4(x.sums[c] + 2 * j));
-        part = S::sub(part, S::mul(S::mul(scale, S::load(panel[b].dmin)), S::to_float(minima)));
-        x.sums[c] += 16;
-      }
-      totals[c] = S::add(totals[c], part);
-    }
-  }
-}
-
-// Rows of a tile are unpacked once for all columns; a segment of them fits the first cache levels.
-inline constexpr int64_t kTileRows = 32;
-inline constexpr int64_t kSegmentElements = 2048;
-
-template <class S, class Block>
-struct PanelTile {
-  static constexpr int64_t kBlocks = kSegmentElements / Block::kElements;
-  static constexpr int64_t kPanels = kTileRows / S::kLanes;
-
-  PanelBlock<S, Block> panels[kPanels][kBlocks];
-  int64_t first_row = 0;
-  int64_t n_rows = 0;  // at most kTileRows
-  int64_t first_block = 0;
-  int64_t n_blocks = 0;
-
-  void pack(const WeightMatrix& weight) {
-    for (int64_t p = 0; p * S::kLanes < n_rows; ++p) {
-      const std::byte* rows[S::kLanes];
-      for (int64_t r = 0; r < S::kLanes; ++r) {
-        const int64_t row = p * S::kLanes + r;
-        rows[r] = weight.data + (first_row + (row < n_rows ? row : n_rows - 1)) * weight.row_bytes;
-      }
-      for (int64_t b = 0; b < n_blocks; ++b) pack_block<S, Block>(rows, first_block + b, panels[p][b]);
-    }
-  }
-
-  template <int kN>
-  void multiply(const Column* columns) const {
-    ColumnTile<S, kN> x;
-    for (int c = 0; c < kN; ++c) {
-      x.codes[c] = columns[c].codes + first_block * Block::kElements;
-      x.scales[c] = columns[c].scales + first_block;
-      x.sums[c] = columns[c].sums + first_block * 16;
-    }
-    for (int64_t p = 0; p * S::kLanes < n_rows; ++p) {
-      const int64_t row = p * S::kLanes;
-      const int64_t n_valid = n_rows - row < S::kLanes ? n_rows - row : S::kLanes;
-      typename S::F totals[kN];
-      for (int c = 0; c < kN; ++c)
-        totals[c] = first_block == 0 ? S::zero() : load_rows(columns[c].out + first_row + row, n_valid);
-      multiply_panel<S, Block, kN>(panels[p], n_blocks, x, totals);
-      for (int c = 0; c < kN; ++c) store_rows(columns[c].out + first_row + row, totals[c], n_valid);
-    }
-  }
-
-  static typename S::F load_rows(const float* p, int64_t n) {
-    if (n == S::kLanes) return S::load(p);
-    float lanes[S::kLanes] = {};
-    for (int64_t i = 0; i < n; ++i) lanes[i] = p[i];
-    return S::load(lanes);
-  }
-  static void store_rows(float* p, typename S::F x, int64_t n) {
-    if (n == S::kLanes) return S::store(p, x);
-    float lanes[S::kLanes];
-    S::store(lanes, x);
-    for (int64_t i = 0; i < n; ++i) p[i] = lanes[i];
-  }
-};
-
-// body(columns) in groups of kN, then of halves of it.
-template <int kN, class Tile>
-void multiply_columns(const Tile& tile, std::span<const Column> columns) {
-  const auto n = static_cast<int64_t>(columns.size());
-  int64_t c = 0;
-  for (; c + kN <= n; c += kN) tile.template multiply<kN>(columns.data() + c);
-  if constexpr (kN > 1) {
-    if (c < n) multiply_columns<kN / 2>(tile, columns.subspan(static_cast<size_t>(c)));
-  }
-}
-
-template <class S, class Block>
-void multiply_panels(const WeightMatrix& weight, int64_t first, int64_t last, std::span<const Column> columns) {
-  PanelTile<S, Block> tile;
-  const int64_t n_blocks = weight.n_in / Block::kElements;
-  for (int64_t row = first; row < last; row += kTileRows) {
-    tile.first_row = row;
-    tile.n_rows = last - row < kTileRows ? last - row : kTileRows;
-    for (int64_t block = 0; block < n_blocks; block += tile.kBlocks) {
-      tile.first_block = block;
-      tile.n_blocks = n_blocks - block < tile.kBlocks ? n_blocks - block : tile.kBlocks;
-      tile.pack(weight);
-      multiply_columns<S::kColumns>(tile, columns);
-    }
   }
 }
 

@@ -9,5 +9,7 @@ namespace ds4::cpu {
 const Kernels* portable_kernels();
 const Kernels* avx2_kernels();
 const Kernels* avx512_kernels();
+const Kernels* amx_kernels();
+const Kernels* neon_kernels();
 
 }  // namespace ds4::cpu

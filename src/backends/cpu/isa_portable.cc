@@ -2,6 +2,7 @@
 
 #include "backends/cpu/attention_kernels.h"
 #include "backends/cpu/generic_kernels.h"
+#include "backends/cpu/panel_kernels.h"
 #include "backends/cpu/isa.h"
 #include "backends/cpu/simd_portable.h"
 

@@ -12,7 +12,8 @@ const Kernels* find_kernels(Isa isa) {
     case Isa::kPortable: return portable_kernels();
     case Isa::kAvx2: return avx2_kernels();
     case Isa::kAvx512: return avx512_kernels();
-    case Isa::kNeon: return nullptr;
+    case Isa::kAmx: return amx_kernels();
+    case Isa::kNeon: return neon_kernels();
   }
   return nullptr;
 }
@@ -24,6 +25,7 @@ std::string_view isa_name(Isa isa) {
     case Isa::kPortable: return "portable";
     case Isa::kAvx2: return "avx2";
     case Isa::kAvx512: return "avx512";
+    case Isa::kAmx: return "amx";
     case Isa::kNeon: return "neon";
   }
   return "?";
@@ -31,7 +33,7 @@ std::string_view isa_name(Isa isa) {
 
 std::vector<Isa> available_isas() {
   std::vector<Isa> available;
-  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kNeon}) {
+  for (const Isa isa : {Isa::kPortable, Isa::kAvx2, Isa::kAvx512, Isa::kAmx, Isa::kNeon}) {
     if (find_kernels(isa) != nullptr) available.push_back(isa);
   }
   return available;

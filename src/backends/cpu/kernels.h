@@ -17,7 +17,7 @@
 
 namespace ds4::cpu {
 
-enum class Isa : uint8_t { kPortable, kAvx2, kAvx512, kNeon };
+enum class Isa : uint8_t { kPortable, kAvx2, kAvx512, kAmx, kNeon };
 
 std::string_view isa_name(Isa isa);
 // Sets compiled in that this processor runs, slowest first; never empty.
@@ -36,7 +36,7 @@ struct Column {
   const float* values = nullptr;  // [n_in], kReal
   const int8_t* codes = nullptr;  // [n_in]
   const float* scales = nullptr;  // [n_in / 32] kQ8_0, [n_in / 256] kQ8_K
-  const int16_t* sums = nullptr;  // [n_in / 16] kQ8_K
+  const int16_t* sums = nullptr;  // of the codes of 32 (kQ8_0) or 16 (kQ8_K) consecutive values
   float* out = nullptr;           // out[o] of weight row o
 };
 
@@ -44,7 +44,7 @@ struct RowKernels;  // row_kernels.h
 
 struct Kernels {
   Isa isa;
-  void (*quantize_q8_0)(const float* x, int64_t n, int8_t* codes, float* scales);
+  void (*quantize_q8_0)(const float* x, int64_t n, int8_t* codes, float* scales, int16_t* sums);
   void (*quantize_q8_k)(const float* x, int64_t n, int8_t* codes, float* scales, int16_t* sums);
   // column.out[o] = <weight row o, column> for o in [first, last) and every column.
   void (*multiply)(const WeightMatrix& weight, ActivationForm form, int64_t first, int64_t last,

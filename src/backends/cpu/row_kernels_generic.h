@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // RowKernels as templates over a struct S of vector operations (generic_kernels.h explains the interface), light ops;
 // attention_kernels.h has the rest. Operations and their order are the reference's, save for exp (vector_math.h).

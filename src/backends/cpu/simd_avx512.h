@@ -2,9 +2,8 @@
 
 // AVX-512 (F, BW, DQ, VL) with VNNI as the generic kernels want them (generic_kernels.h explains the interface).
 // vpdpbusd multiplies unsigned with signed bytes and never saturates. Codes that are never negative are its unsigned
-// side; for others the activations are made unsigned by adding 128, and 128 times the sum of the weight codes, one for
-// all columns, is taken off again. Users: isa_avx512.cc, and tests with the instructions spelled out in plain C++
-// (tests/ops/emulated).
+// side. Of others one side is made unsigned by adding 128, and 128 times the sum of the other side is taken off again.
+// Users: isa_avx512.cc, isa_amx.cc, and tests with the instructions spelled out in plain C++ (tests/ops/emulated).
 
 #include <immintrin.h>
 
@@ -16,6 +15,7 @@ namespace ds4::cpu {
 struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kColumns = 8;
+  static constexpr int kPlanes = 1;
   using F = __m512;
   using I = __m512i;
 
@@ -83,9 +83,32 @@ struct Avx512 {
   // Products of 16-bit pairs, added to sum.
   static I madd(I sum, I a, I b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
-  // sums[c] = products of 32 codes a row, any 8-bit weights. panel [8 steps][16 rows][4].
+  // Weights of 8 bits plus 128.
+  static void pack_32(const int8_t* const* rows, int8_t* panel) {
+    interleave_32(rows, panel);
+    for (int step = 0; step < 8; ++step) {
+      const I raised = _mm512_xor_si512(load_i(panel + step * 64), _mm512_set1_epi8(-128));
+      _mm512_storeu_si512(panel + step * 64, raised);
+    }
+  }
+
+  // sums[c] = products of 32 codes a row, any 8-bit weights; x_sums[c]: the sum of the column's 32 codes.
+  // panel [8 steps][16 rows][4], as pack_32 leaves it.
   template <int kN>
-  static void dot_32(const int8_t* panel, const int8_t* const* x, I* sums) {
+  static void dot_32(const int8_t* panel, const int8_t* const* x, const int16_t* const* x_sums, I* sums) {
+#pragma GCC unroll 8
+    for (int c = 0; c < kN; ++c) sums[c] = _mm512_set1_epi32(-128 * *x_sums[c]);
+#pragma GCC unroll 8
+    for (int step = 0; step < 8; ++step) {
+      const I w = load_i(panel + step * 64);
+#pragma GCC unroll 8
+      for (int c = 0; c < kN; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], w, broadcast4(x[c] + step * 4));
+    }
+  }
+
+  // The same for panels that interleave_32 left, without the columns' sums.
+  template <int kN>
+  static void dot_codes(const int8_t* panel, const int8_t* const* x, I* sums) {
     alignas(32) uint8_t raised[kN][32];
 #pragma GCC unroll 8
     for (int c = 0; c < kN; ++c) {
@@ -132,9 +155,19 @@ struct Avx512 {
   static void dot_signed(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
     const I whole_scale = _mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF));
     I parts[kN];
-    dot_32<kN>(panel, x, parts);
+    dot_codes<kN>(panel, x, parts);
 #pragma GCC unroll 8
     for (int c = 0; c < kN; ++c) sums[c] = _mm512_add_epi32(sums[c], _mm512_mullo_epi32(parts[c], whole_scale));
+  }
+
+  // codes[i] = table[low nibble i], codes[i + 16] = table[high nibble i] of 16 bytes.
+  static void expand_nibbles(const uint8_t* packed, const int8_t* table, int8_t* codes) {
+    const __m128i bytes = _mm_loadu_si128(reinterpret_cast<const __m128i*>(packed));
+    const __m128i values = _mm_loadu_si128(reinterpret_cast<const __m128i*>(table));
+    const __m256i both = _mm256_set_m128i(_mm_srli_epi16(bytes, 4), bytes);
+    const __m256i nibbles = _mm256_and_si256(both, _mm256_set1_epi8(15));
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes),
+                        _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibbles));
   }
 
   // 32 codes of a row with 32 of a column, in eight sums.

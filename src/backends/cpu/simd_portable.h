@@ -14,6 +14,7 @@ namespace ds4::cpu {
 struct Portable {
   static constexpr int kLanes = 8;
   static constexpr int kColumns = 4;
+  static constexpr int kPlanes = 1;
   struct F {
     float lane[kLanes];
   };
@@ -77,9 +78,8 @@ struct Portable {
     return each<F>([&](int i) { return e4m3_to_f32(static_cast<uint8_t>(p[i])); });
   }
   static F pow2(F n) {
-    return each<F>([&](int i) {
-      return std::bit_cast<float>(std::bit_cast<uint32_t>(n.lane[i] + (0x1p23f + 127.0f)) << 23);
-    });
+    return each<F>(
+        [&](int i) { return std::bit_cast<float>(std::bit_cast<uint32_t>(n.lane[i] + (0x1p23f + 127.0f)) << 23); });
   }
   static F swap_pairs(F x) {
     return each<F>([&](int i) { return x.lane[i ^ 1]; });
@@ -120,7 +120,7 @@ struct Portable {
   }
 
   template <int kN>
-  static void dot_32(const int8_t* panel, const int8_t* const* x, I* sums) {
+  static void dot_32(const int8_t* panel, const int8_t* const* x, const int16_t* const*, I* sums) {
     for (int c = 0; c < kN; ++c) sums[c] = dot_steps(8, panel, x[c]);
   }
   template <int kSteps, int kN>
@@ -132,6 +132,13 @@ struct Portable {
     dot_small<8, kN>(panel, x, scale, sums);
   }
 
+  static void expand_nibbles(const uint8_t* packed, const int8_t* table, int8_t* codes) {
+    for (int i = 0; i < 16; ++i) {
+      codes[i] = table[packed[i] & 15];
+      codes[i + 16] = table[packed[i] >> 4];
+    }
+  }
+  static void pack_32(const int8_t* const* rows, int8_t* panel) { interleave_32(rows, panel); }
   static void interleave_32(const int8_t* const* rows, int8_t* panel) {
     for (int step = 0; step < 8; ++step) {
       for (int r = 0; r < kLanes; ++r) std::memcpy(panel + (step * kLanes + r) * 4, rows[r] + step * 4, 4);

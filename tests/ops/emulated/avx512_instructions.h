@@ -45,6 +45,15 @@ inline Float512 loadu_ps(const void* p) {
   return result;
 }
 inline void storeu_ps(void* p, const Float512& x) { std::memcpy(p, &x, sizeof(x)); }
+// Lanes whose bit in the mask is clear: zero, or not written. Their memory is not touched.
+inline Float512 maskz_loadu_ps(uint32_t mask, const float* p) {
+  return each<Float512>([&](int i) { return ((mask >> i) & 1) != 0 ? p[i] : 0.0f; });
+}
+inline void mask_storeu_ps(float* p, uint32_t mask, const Float512& x) {
+  for (int i = 0; i < 16; ++i) {
+    if (((mask >> i) & 1) != 0) p[i] = x.lane[i];
+  }
+}
 inline Float512 add_ps(const Float512& a, const Float512& b) {
   return each<Float512>([&](int i) { return a.lane[i] + b.lane[i]; });
 }
@@ -122,6 +131,9 @@ inline Int512 set1_epi8(int8_t x) {
 }
 inline Int512 and_si512(const Int512& a, const Int512& b) {
   return each<Int512>([&](int i) { return a.lane[i] & b.lane[i]; });
+}
+inline Int512 xor_si512(const Int512& a, const Int512& b) {
+  return each<Int512>([&](int i) { return a.lane[i] ^ b.lane[i]; });
 }
 inline Int512 add_epi32(const Int512& a, const Int512& b) {
   return each<Int512>(

@@ -1,8 +1,9 @@
 #pragma once
 
-// Gives the emulated instructions the names of the real ones. Include before backends/cpu/simd_avx512.h, in one
-// translation unit only, which must not use the real ones.
+// Gives the emulated instructions the names of the real ones. Include before backends/cpu/simd_avx512.h or gemm_amx.h,
+// in one translation unit only, which must not use the real ones.
 
+#include "ops/emulated/amx_instructions.h"
 #include "ops/emulated/avx512_instructions.h"
 
 // The compiler's own macros go; clang has them, g++ without optimisation too.
@@ -12,6 +13,10 @@
 #undef _mm512_shuffle_i32x4
 #undef _mm256_dpbusd_epi32
 #undef _mm512_slli_epi32
+#undef _tile_zero
+#undef _tile_loadd
+#undef _tile_stored
+#undef _tile_dpbssd
 // NOLINTBEGIN(bugprone-reserved-identifier): the point is to take these names
 #define __m512 ::ds4::emulated::Float512
 #define __m512i ::ds4::emulated::Int512
@@ -44,6 +49,7 @@
 #define _mm512_set1_epi32 ::ds4::emulated::set1_epi32
 #define _mm512_set1_epi8 ::ds4::emulated::set1_epi8
 #define _mm512_and_si512 ::ds4::emulated::and_si512
+#define _mm512_xor_si512 ::ds4::emulated::xor_si512
 #define _mm512_add_epi32 ::ds4::emulated::add_epi32
 #define _mm512_sub_epi32 ::ds4::emulated::sub_epi32
 #define _mm512_mullo_epi32 ::ds4::emulated::mullo_epi32
@@ -58,4 +64,12 @@
 #define _mm512_unpacklo_epi64 ::ds4::emulated::unpacklo_epi64
 #define _mm512_unpackhi_epi64 ::ds4::emulated::unpackhi_epi64
 #define _mm512_shuffle_i32x4 ::ds4::emulated::shuffle_i32x4
+#define _mm512_maskz_loadu_ps ::ds4::emulated::maskz_loadu_ps
+#define _mm512_mask_storeu_ps ::ds4::emulated::mask_storeu_ps
+#define _tile_loadconfig ::ds4::emulated::tile_loadconfig
+#define _tile_release ::ds4::emulated::tile_release
+#define _tile_zero ::ds4::emulated::tile_zero
+#define _tile_loadd ::ds4::emulated::tile_loadd
+#define _tile_stored ::ds4::emulated::tile_stored
+#define _tile_dpbssd ::ds4::emulated::tile_dpbssd
 // NOLINTEND(bugprone-reserved-identifier)

@@ -6,18 +6,28 @@
 
 // A name of its own: the library holds the real one.
 #define Avx512 EmulatedAvx512
-#include "backends/cpu/gemv_x86.h"
-#include "backends/cpu/simd_avx512.h"
+#include "backends/cpu/attention_kernels.h"
+#include "backends/cpu/gemm_amx.h"
 
 namespace ds4::test {
 
-const cpu::Kernels* emulated_avx512_kernels() {
-  using S = cpu::EmulatedAvx512;
-  static constexpr cpu::Kernels kTable = {cpu::Isa::kAvx512,    cpu::quantize_q8_0<S>, cpu::quantize_q8_k<S>,
-                                          cpu::multiply_x86<S>, cpu::dot<S>,           cpu::add_scaled<S>};
-  const bool runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
-  return runs ? &kTable : nullptr;
+namespace {
+
+using S = cpu::EmulatedAvx512;
+constexpr cpu::Kernels kAvx512Table = {cpu::Isa::kAvx512,    cpu::quantize_q8_0<S>, cpu::quantize_q8_k<S>,
+                                       cpu::multiply_x86<S>, cpu::dot<S>,           cpu::add_scaled<S>,
+                                       &cpu::kRowKernels<S>};
+constexpr cpu::Kernels kAmxTable = {cpu::Isa::kAmx, cpu::quantize_q8_0<S>, cpu::quantize_q8_k<S>, cpu::multiply_amx,
+                                    cpu::dot<S>,    cpu::add_scaled<S>,    &cpu::kRowKernels<S>};
+
+bool has_avx2() {
+  return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
 }
+
+}  // namespace
+
+const cpu::Kernels* emulated_avx512_kernels() { return has_avx2() ? &kAvx512Table : nullptr; }
+const cpu::Kernels* emulated_amx_kernels() { return has_avx2() ? &kAmxTable : nullptr; }
 
 }  // namespace ds4::test
 
@@ -26,6 +36,7 @@ const cpu::Kernels* emulated_avx512_kernels() {
 namespace ds4::test {
 
 const cpu::Kernels* emulated_avx512_kernels() { return nullptr; }
+const cpu::Kernels* emulated_amx_kernels() { return nullptr; }
 
 }  // namespace ds4::test
 

@@ -7,7 +7,8 @@
 
 namespace ds4::test {
 
-// Null where the build cannot hold them: AVX-512 code needs an x86-64 with AVX2 for the instructions that are not new.
+// Null where the build cannot hold them: they need an x86-64 with AVX2 for the instructions that are not new.
 const cpu::Kernels* emulated_avx512_kernels();
+const cpu::Kernels* emulated_amx_kernels();
 
 }  // namespace ds4::test
