@@ -1,13 +1,16 @@
 #include "ops/profile_ops.h"
 
 #include <algorithm>
+#include <functional>
+#include <tuple>
 
 namespace ds4 {
 
 std::vector<OpProfile> ProfileOps::profile() const {
   std::vector<OpProfile> profiles;
   for (const Entry& entry : entries_) profiles.push_back(entry.total);
-  std::ranges::stable_sort(profiles, std::greater(), &OpProfile::us);
+  std::ranges::sort(profiles, std::greater(),
+                    [](const OpProfile& profile) { return std::tie(profile.us, profile.name); });
   return profiles;
 }
 

@@ -111,7 +111,7 @@ Result<void> run_bench(const BenchOptions& options, const Clock& clock, int64_t 
   Subject subject = TRY(load_subject(options.subject, clock));
   const auto runner = TRY(Runner::create(subject, measure_options(options), clock));
   report.kv = runner->cache().layout();
-  TRY(measure_start(options, subject, *runner, clock.elapsed_us(start_us) - subject.make_us, report));
+  TRY(measure_start(options, subject, *runner, clock.elapsed_us(start_us) - subject.make_us - subject.save_us, report));
   {
     ThreadPool threads(options.subject.engine.n_threads);
     report.n_threads = threads.n_threads();

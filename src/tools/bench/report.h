@@ -17,7 +17,7 @@
 namespace ds4 {
 
 struct StartUp {
-  double first_token_ms = 0;  // from the program's start, making a synthetic model excluded
+  double first_token_ms = 0;  // from the program's start, making and saving a synthetic model excluded
   double first_step_ms = 0;
   uint64_t resident_bytes = 0;      // after it
   uint64_t storage_read_bytes = 0;  // until then

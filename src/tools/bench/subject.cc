@@ -79,6 +79,7 @@ Result<Subject> load_subject(const SubjectOptions& options, const Clock& clock) 
   }
   if (!options.save_path.empty()) {
     TRY(save_gguf_file(*file, options.save_path));
+    subject.save_us = clock.elapsed_us(since_us);
     since_us = clock.now_us();
   }
   subject.name = model_name(*file);

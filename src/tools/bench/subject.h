@@ -25,6 +25,7 @@ struct Subject {
   ModelCost cost;
   ChatFormat chat_format = ChatFormat::kPreview;
   int64_t make_us = 0;  // of a synthetic model
+  int64_t save_us = 0;
   int64_t load_us = 0;  // opening, checking and binding
 
   const Hyperparams& hyperparams() const { return model->hyperparams; }
