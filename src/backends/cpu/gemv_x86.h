@@ -59,7 +59,11 @@ void gemv_32(const WeightMatrix& weight, int64_t first, int64_t last, const Colu
     for (int64_t r = 0; r < 8; ++r) blocks[r] = weight.data + (row + (r < n_rows ? r : n_rows - 1)) * weight.row_bytes;
     __m256 totals[kN];
     for (int c = 0; c < kN; ++c) totals[c] = _mm256_setzero_ps();
+    // Eight short streams are nothing that a processor would foresee: the next rows come while these are computed.
+    const std::byte* next = blocks[0] + 8 * weight.row_bytes;
     for (int64_t b = 0; b < n_blocks; ++b) {
+      for (int64_t line = 0; line < 8 * Rows::kBytes; line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
+      next += 8 * Rows::kBytes;
       const __m256 scale = Rows::scales(blocks);
 #pragma GCC unroll 4
       for (int c = 0; c < kN; ++c) {
