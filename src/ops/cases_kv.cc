@@ -374,13 +374,13 @@ void add_selection(CaseBuilder& b, const AttentionCase& c) {
 
 // Tolerance of attention: a logit is off by the dot product's bound, a weight by twice that relative to their sum, and
 // the weighted sum by a unit for every eighth row; all on values no larger than the rows' largest.
-double attention_bound(const OpData& data, const AttentionCase& c, int64_t i) {
+double attention_bound(const OpData& data, const AttentionCase& c, int64_t row, int64_t head) {
   const int64_t width = c.kv.width;
-  const float* query = data.f32("query") + i / width * width;
+  const float* query = data.f32("query") + (row * c.n_heads + head) * width;
   double sum = 0.0;
   for (int64_t d = 0; d < width; ++d) sum += std::fabs(static_cast<double>(query[d])) * kLargestValue;
   const double logit = (static_cast<double>(width) / 8 + 8) * kUnit * sum / std::sqrt(static_cast<double>(width));
-  const int32_t position = data.i32("positions")[i / width / c.n_heads];
+  const int32_t position = data.i32("positions")[row];
   const int32_t n_rows = c.kv.window + (c.kv.ratio == 0 ? 0 : (position + 1) / c.kv.ratio);
   return (2 * logit + (n_rows / 8.0 + 8) * kUnit) * kLargestValue;
 }
@@ -395,8 +395,13 @@ void add_attention_case(std::vector<OpCase>& cases, const AttentionCase& c) {
     const Fill::Kind kind = std::fabs(c.sink) > 10.0f ? Fill::Kind::kConstant : Fill::Kind::kUniform;
     b.values("sinks", {c.n_heads}, {kind, c.sink});
     if (c.top_k > 0) add_selection(b, c);
-    b.output("out", {c.n_heads, c.kv.width},
-             within([c](const OpData& data, int64_t i) { return attention_bound(data, c, i); }));
+    std::vector<double> bounds;
+    for (int64_t row = 0; row < b.data().n_rows; ++row) {
+      for (int64_t head = 0; head < c.n_heads; ++head) bounds.push_back(attention_bound(b.data(), c, row, head));
+    }
+    b.output("out", {c.n_heads, c.kv.width}, within([bounds, width = c.kv.width](const OpData&, int64_t i) {
+               return bounds[static_cast<size_t>(i / width)];
+             }));
     return [layer = fixture.layer(), selective = c.top_k > 0](Ops& ops, const OpViews& v) {
       AttentionArgs args{v["query"], v["window_rows"], v["sinks"], layer, {}, {}};
       if (selective) args.selected = v["selected"];
@@ -458,6 +463,17 @@ void add_select_cases(std::vector<OpCase>& cases) {
   add_select_case(cases, {equal, 9, 2, {Fill::Kind::kIntegers, 2.0f}, 1});
   equal.variant = "zero_query";
   add_select_case(cases, {equal, 9, 2, {Fill::Kind::kZero}, 3});
+  // Queries of small integers are what index_round leaves; keys end inside a vector, a page and a thread's share.
+  constexpr Fill kRounded{Fill::Kind::kIntegers, 2.0f};
+  add_select_case(cases,
+                  {{.variant = "flash", .ratio = 4, .width = 64, .stretches = {{1, 2610, 9}}}, 512, 64, kRounded});
+  for (const int32_t n_heads : {1, 5, 7})
+    add_select_case(
+        cases,
+        {{.variant = fmt::format("h{}", n_heads), .ratio = 4, .width = 64, .stretches = {{0, 300, 2}, {1, 290, 33}}},
+         33,
+         n_heads,
+         kRounded});
 }
 
 void add_attention_cases(std::vector<OpCase>& cases) {
@@ -490,6 +506,21 @@ void add_attention_cases(std::vector<OpCase>& cases) {
   add_attention_case(cases, {{.variant = "selected_of_three", .ratio = 4, .stretches = three_sequences()}, 3, 6});
 }
 
+// Heads and channels of Flash: several ranges of rows, whose last is not full, and heads that fill no panel.
+void add_wide_attention_cases(std::vector<OpCase>& cases) {
+  const auto wide = [](std::string_view variant, int32_t ratio, std::vector<Stretch> stretches) {
+    return KvCase{variant, ratio, 128, 512, 64, std::move(stretches)};
+  };
+  for (const int32_t n_heads : {1, 3, 4, 5, 64}) {
+    add_attention_case(cases, {wide("wide_selected", 4, {{0, 777, 1}}), n_heads, 70});
+    add_attention_case(cases, {wide("wide", 128, {{0, 383, 2}}), n_heads});
+  }
+  add_attention_case(cases, {wide("wide_prompt", 0, {{0, 0, 65}}), 3});
+  add_attention_case(cases, {wide("wide_chunk", 128, {{1, 250, 33}}), 5});
+  add_attention_case(cases, {wide("wide_chunk_selected", 4, {{1, 510, 33}}), 5, 67});
+  add_attention_case(cases, {wide("wide_decode", 4, {{2, 63, 1}, {0, 64, 1}, {1, 600, 1}}), 17, 129});
+}
+
 }  // namespace
 
 void add_kv_cases(std::vector<OpCase>& cases) {
@@ -497,6 +528,7 @@ void add_kv_cases(std::vector<OpCase>& cases) {
   add_compress_cases(cases);
   add_select_cases(cases);
   add_attention_cases(cases);
+  add_wide_attention_cases(cases);
 }
 
 }  // namespace ds4

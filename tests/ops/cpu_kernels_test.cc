@@ -5,7 +5,6 @@
 #include "backends/cpu/row_kernels.h"
 #include "ops/case_builder.h"
 #include "ops/kv_rows.h"
-#include "ops/reference/dot.h"
 
 namespace ds4::test {
 
@@ -31,15 +30,6 @@ TEST(CpuKernelsTest, UnpackRowEqualsTheDefinitionForEveryCodeAndScale) {
         ASSERT_EQ(actual[i], expected[i]) << cpu::isa_name(isa) << " scale " << scale << " value " << i;
     }
   }
-}
-
-TEST(CpuKernelsTest, DotKeepsTheReferencesOrder) {
-  for (const cpu::Isa isa : cpu::available_isas())
-    for (int64_t n = 0; n < 70; ++n) {
-      const auto a = make_values({}, n, 1);
-      const auto b = make_values({.scale = 100.0f}, n, 2);
-      EXPECT_EQ(cpu::kernels_of(isa).dot(a.data(), b.data(), n), reference::dot<float>(a.data(), b.data(), n)) << n;
-    }
 }
 
 }  // namespace

@@ -209,12 +209,4 @@ float dot(const float* a, const float* b, int64_t n) {
   return result;
 }
 
-template <class S>
-void add_scaled(const float* x, float factor, int64_t n, float* sum) {
-  const typename S::F f = S::set1(factor);
-  int64_t i = 0;
-  for (; i + S::kLanes <= n; i += S::kLanes) S::store(sum + i, S::fma(S::load(x + i), f, S::load(sum + i)));
-  for (; i < n; ++i) sum[i] = __builtin_fmaf(x[i], factor, sum[i]);
-}
-
 }  // namespace ds4::cpu

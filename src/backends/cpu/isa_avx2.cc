@@ -11,8 +11,8 @@
 namespace ds4::cpu {
 
 const Kernels* avx2_kernels() {
-  static constexpr Kernels kTable = {Isa::kAvx2, quantize_q8_0<Avx2>, quantize_q8_k<Avx2>, multiply_x86<Avx2>,
-                                     dot<Avx2>,  add_scaled<Avx2>,    &kRowKernels<Avx2>};
+  static constexpr Kernels kTable = {Isa::kAvx2,         quantize_q8_0<Avx2>, quantize_q8_k<Avx2>,
+                                     multiply_x86<Avx2>, dot<Avx2>,           &kRowKernels<Avx2>};
   const bool runs = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
   return runs ? &kTable : nullptr;
 }

@@ -11,8 +11,8 @@
 namespace ds4::cpu {
 
 const Kernels* avx512_kernels() {
-  static constexpr Kernels kTable = {Isa::kAvx512, quantize_q8_0<Avx512>, quantize_q8_k<Avx512>, multiply_x86<Avx512>,
-                                     dot<Avx512>,  add_scaled<Avx512>,    &kRowKernels<Avx512>};
+  static constexpr Kernels kTable = {Isa::kAvx512,         quantize_q8_0<Avx512>, quantize_q8_k<Avx512>,
+                                     multiply_x86<Avx512>, dot<Avx512>,           &kRowKernels<Avx512>};
   const bool runs = __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
                     __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma") &&

@@ -1,12 +1,12 @@
 // Compiled for ARMv8.2 and later with the dot product instructions.
 
-#include "backends/cpu/isa.h"
-
-#ifdef __ARM_FEATURE_DOTPROD
-
 #ifdef __linux__
 #include <sys/auxv.h>
 #endif
+
+#include "backends/cpu/isa.h"
+
+#ifdef __ARM_FEATURE_DOTPROD
 
 #include "backends/cpu/attention_kernels.h"
 #include "backends/cpu/gemv_neon.h"
@@ -14,8 +14,8 @@
 namespace ds4::cpu {
 
 const Kernels* neon_kernels() {
-  static constexpr Kernels kTable = {Isa::kNeon, quantize_q8_0<Neon>, quantize_q8_k<Neon>, multiply_neon,
-                                     dot<Neon>,  add_scaled<Neon>,    &kRowKernels<Neon>};
+  static constexpr Kernels kTable = {Isa::kNeon,    quantize_q8_0<Neon>, quantize_q8_k<Neon>,
+                                     multiply_neon, dot<Neon>,           &kRowKernels<Neon>};
 #ifdef __linux__
   const bool runs = (getauxval(AT_HWCAP) & HWCAP_ASIMDDP) != 0;
 #else

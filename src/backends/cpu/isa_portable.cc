@@ -2,8 +2,8 @@
 
 #include "backends/cpu/attention_kernels.h"
 #include "backends/cpu/generic_kernels.h"
-#include "backends/cpu/panel_kernels.h"
 #include "backends/cpu/isa.h"
+#include "backends/cpu/panel_kernels.h"
 #include "backends/cpu/simd_portable.h"
 
 namespace ds4::cpu {
@@ -28,8 +28,8 @@ void multiply(const WeightMatrix& weight, ActivationForm form, int64_t first, in
 }  // namespace
 
 const Kernels* portable_kernels() {
-  static constexpr Kernels kTable = {Isa::kPortable, quantize_q8_0<S>, quantize_q8_k<S>, multiply,
-                                     dot<S>,         add_scaled<S>,    &kRowKernels<S>};
+  static constexpr Kernels kTable = {Isa::kPortable, quantize_q8_0<S>, quantize_q8_k<S>,
+                                     multiply,       dot<S>,           &kRowKernels<S>};
   return &kTable;
 }
 

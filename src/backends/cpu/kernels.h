@@ -50,8 +50,6 @@ struct Kernels {
   void (*multiply)(const WeightMatrix& weight, ActivationForm form, int64_t first, int64_t last,
                    std::span<const Column> columns);
   float (*dot)(const float* a, const float* b, int64_t n);
-  // sum += factor * x, fused
-  void (*add_scaled)(const float* x, float factor, int64_t n, float* sum);
   const RowKernels* rows = nullptr;
 };
 

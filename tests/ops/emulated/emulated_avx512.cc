@@ -15,10 +15,9 @@ namespace {
 
 using S = cpu::EmulatedAvx512;
 constexpr cpu::Kernels kAvx512Table = {cpu::Isa::kAvx512,    cpu::quantize_q8_0<S>, cpu::quantize_q8_k<S>,
-                                       cpu::multiply_x86<S>, cpu::dot<S>,           cpu::add_scaled<S>,
-                                       &cpu::kRowKernels<S>};
-constexpr cpu::Kernels kAmxTable = {cpu::Isa::kAmx, cpu::quantize_q8_0<S>, cpu::quantize_q8_k<S>, cpu::multiply_amx,
-                                    cpu::dot<S>,    cpu::add_scaled<S>,    &cpu::kRowKernels<S>};
+                                       cpu::multiply_x86<S>, cpu::dot<S>,           &cpu::kRowKernels<S>};
+constexpr cpu::Kernels kAmxTable = {cpu::Isa::kAmx,    cpu::quantize_q8_0<S>, cpu::quantize_q8_k<S>,
+                                    cpu::multiply_amx, cpu::dot<S>,           &cpu::kRowKernels<S>};
 
 bool has_avx2() {
   return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
