@@ -1,7 +1,7 @@
 #pragma once
 
-// An Ops that passes every call on to another: the base of what watches or replaces single ops. Fused steps are passed
-// on whole; a subclass that wants to see the plain ops they are made of overrides them with the bodies of Ops.
+// An Ops that passes every plain op on to another: the base of what watches or replaces single ops. Fused steps are not
+// passed on whole: they run as the plain ops they are made of, so that a subclass sees every matrix product.
 // One thread at a time, as Ops.
 
 #include "ops/ops.h"
@@ -73,10 +73,6 @@ class ForwardingOps : public Ops {
   void gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) override {
     inner_.gather_rows(x, row_ids, out);
   }
-  void hc_pre(const HcPreArgs& args, const HcSplit& split, const TensorView& out) override {
-    inner_.hc_pre(args, split, out);
-  }
-  void shared_expert(const SharedExpertArgs& args, const TensorView& out) override { inner_.shared_expert(args, out); }
 
  private:
   Ops& inner_;

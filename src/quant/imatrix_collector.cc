@@ -65,15 +65,6 @@ void ImatrixCollector::experts(const ExpertsArgs& args, const TensorView& out) {
   add_slots(args.down, read<float>(with_mid.mid), ids, 1);
 }
 
-// The inputs of the matrices inside the fused steps show in their plain forms.
-void ImatrixCollector::hc_pre(const HcPreArgs& args, const HcSplit& split, const TensorView& out) {
-  Ops::hc_pre(args, split, out);
-}
-
-void ImatrixCollector::shared_expert(const SharedExpertArgs& args, const TensorView& out) {
-  Ops::shared_expert(args, out);
-}
-
 ImatrixCollector::Accumulator* ImatrixCollector::find(const TensorView& weight, int64_t n_slices) {
   const auto found = index_.find(WeightKey(weight.buffer, weight.offset_bytes));
   if (found == index_.end()) return nullptr;
@@ -86,7 +77,7 @@ ImatrixCollector::Accumulator* ImatrixCollector::find(const TensorView& weight, 
   return &accumulator;
 }
 
-void ImatrixCollector::add(Accumulator& accumulator, int64_t slice, const float* x) {
+void ImatrixCollector::add_input(Accumulator& accumulator, int64_t slice, const float* x) {
   double* sums = accumulator.sums.data() + slice * accumulator.n_columns;
   for (int64_t i = 0; i < accumulator.n_columns; ++i) sums[i] += static_cast<double>(x[i]) * x[i];
   accumulator.counts[static_cast<size_t>(slice)] += 1;
@@ -97,7 +88,8 @@ void ImatrixCollector::add_rows(const TensorView& weight, const TensorView& x, i
   if (accumulator == nullptr) return;
   const std::vector<float> values = read<float>(x);
   const int64_t n_pieces = x.elements() / accumulator->n_columns;
-  for (int64_t i = 0; i < n_pieces; ++i) add(*accumulator, i % n_groups, values.data() + i * accumulator->n_columns);
+  for (int64_t i = 0; i < n_pieces; ++i)
+    add_input(*accumulator, i % n_groups, values.data() + i * accumulator->n_columns);
 }
 
 void ImatrixCollector::add_slots(const TensorView& weight, const std::vector<float>& x, const std::vector<int32_t>& ids,
@@ -105,7 +97,7 @@ void ImatrixCollector::add_slots(const TensorView& weight, const std::vector<flo
   Accumulator* accumulator = find(weight, weight.shape[0]);
   if (accumulator == nullptr) return;
   for (int64_t slot = 0; slot < std::ssize(ids); ++slot) {
-    add(*accumulator, ids[static_cast<size_t>(slot)], x.data() + slot / n_used * accumulator->n_columns);
+    add_input(*accumulator, ids[static_cast<size_t>(slot)], x.data() + slot / n_used * accumulator->n_columns);
   }
 }
 

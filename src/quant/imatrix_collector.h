@@ -31,8 +31,6 @@ class ImatrixCollector final : public ForwardingOps {
   void matmul(const TensorView& weight, const TensorView& x, const TensorView& out) override;
   void matmul_grouped(const TensorView& weight, const TensorView& x, int32_t n_groups, const TensorView& out) override;
   void experts(const ExpertsArgs& args, const TensorView& out) override;
-  void hc_pre(const HcPreArgs& args, const HcSplit& split, const TensorView& out) override;
-  void shared_expert(const SharedExpertArgs& args, const TensorView& out) override;
 
  private:
   // Sums of one tensor's inputs; made when the tensor is used first.
@@ -46,7 +44,7 @@ class ImatrixCollector final : public ForwardingOps {
   using WeightKey = std::pair<const Buffer*, uint64_t>;
 
   Accumulator* find(const TensorView& weight, int64_t n_slices);
-  void add(Accumulator& accumulator, int64_t slice, const float* x);
+  static void add_input(Accumulator& accumulator, int64_t slice, const float* x);
   // Rows [n, n_groups * n_columns]: group g of each row belongs to slice g.
   void add_rows(const TensorView& weight, const TensorView& x, int64_t n_groups);
   // x [R, n_columns] or [R, K, n_columns]: slot (r, k) belongs to slice ids[r][k].
