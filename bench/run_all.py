@@ -115,7 +115,7 @@ def measure_products(run, batched):
         chosen = [op for op in ops if of_kind(op["op"]) and op["calls"] > 0 and op["macs"] > 0]
         if chosen:
             rate = sum(op["macs"] for op in chosen) / sum(op["us"] for op in chosen) * 1e-3
-            run.claim(f"prefill products of {what}, part of int8 peak", 100 * rate / peak, "%", target)
+            run.claim(f"prefill, ops on {what} weights, part of int8 peak", 100 * rate / peak, "%", target)
 
 
 def report(run, started):
@@ -127,7 +127,8 @@ def report(run, started):
              f"{machine['memory_bytes'] / GIB:.0f} GiB, load {machine['load_average']:.1f} before the run.", ""]
     if limits:
         peaks = ", ".join(f"{p['kind']} {p['isa']} {p['gmacs_per_s']:.0f}" for p in limits["peaks"])
-        lines += [f"Limits: {limits['read_gb_per_s']:.1f} GB/s read; {peaks} Gmac/s.", ""]
+        lines += [f"Limits: {limits['read_gb_per_s']:.1f} GB/s read; {peaks} Gmac/s; the threads had "
+                  f"{100 * limits['cpu_share']:.0f} % of their processors.", ""]
     lines += ["| figure | measured | target | met |", "|---|---:|---:|---|"]
     lines += [f"| {figure} | {measured} | {target} | {'yes' if met else 'no'} |"
               for figure, measured, target, met in run.claims]

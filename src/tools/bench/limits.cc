@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <ctime>
 #include <span>
 
 #include "tools/bench/limits_kernels.h"
@@ -96,6 +97,12 @@ double seconds_since(const Clock& clock, int64_t since_us) {
   return static_cast<double>(std::max<int64_t>(clock.elapsed_us(since_us), 1)) * 1e-6;
 }
 
+double process_cpu_seconds() {
+  timespec time{};
+  clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &time);
+  return static_cast<double>(time.tv_sec) + static_cast<double>(time.tv_nsec) * 1e-9;
+}
+
 Result<double> measure_read(Backend& backend, ThreadPool& threads, const Clock& clock) {
   const uint64_t n_bytes = buffer_bytes();
   const std::unique_ptr<Buffer> buffer = TRY(backend.allocate(n_bytes));
@@ -153,9 +160,13 @@ Result<MachineLimits> measure_limits(Backend& backend, ThreadPool& threads, cons
   std::vector<PeakKernel> kernels = peak_kernels();
   kernels.push_back({"int8", "portable", portable_int8_rounds, kPortableMacs});
   kernels.push_back({"f32", "portable", portable_f32_rounds, kPortableMacs});
+  const int64_t since_us = clock.now_us();
+  const double since_cpu_s = process_cpu_seconds();
   for (const PeakKernel& kernel : kernels) {
     limits.peaks.push_back({kernel.kind, kernel.isa, measure_peak(kernel, threads, clock)});
   }
+  limits.cpu_share =
+      (process_cpu_seconds() - since_cpu_s) / (seconds_since(clock, since_us) * static_cast<double>(limits.n_threads));
   return limits;
 }
 

@@ -25,6 +25,7 @@ struct MachineLimits {
   int n_threads = 0;
   double read_bytes_per_s = 0;
   std::vector<PeakRate> peaks;
+  double cpu_share = 0;  // of the processors that the threads got while peaks were measured; well below 1: busy machine
 
   // The best rate of a kind, whatever instructions it takes; 0 when there is none.
   double peak(std::string_view kind) const;

@@ -16,6 +16,7 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 constexpr double kGiga = 1e9;
+constexpr double kBusyShare = 0.9;
 
 double mib(uint64_t bytes) { return static_cast<double>(bytes) / (1 << 20); }
 
@@ -55,7 +56,10 @@ Json limits_json(const MachineLimits& limits) {
   for (const PeakRate& rate : limits.peaks) {
     peaks.push_back({{"kind", rate.kind}, {"isa", rate.isa}, {"gmacs_per_s", rate.macs_per_s / kGiga}});
   }
-  return {{"threads", limits.n_threads}, {"read_gb_per_s", limits.read_bytes_per_s / kGiga}, {"peaks", peaks}};
+  return {{"threads", limits.n_threads},
+          {"read_gb_per_s", limits.read_bytes_per_s / kGiga},
+          {"peaks", peaks},
+          {"cpu_share", limits.cpu_share}};
 }
 
 Json model_json(const Subject& subject) {
@@ -130,7 +134,13 @@ std::string limits_text(const MachineLimits& limits) {
   for (const PeakRate& rate : limits.peaks) {
     out += fmt::format(" | {} {} {:.1f}", rate.kind, rate.isa, rate.macs_per_s / kGiga);
   }
-  return out + " Gmac/s\n";
+  out += " Gmac/s\n";
+  if (limits.cpu_share < kBusyShare) {
+    out +=
+        fmt::format("             BUSY: the threads had {:.0f} % of their processors; no figure here is worth much\n",
+                    100 * limits.cpu_share);
+  }
+  return out;
 }
 
 std::string profile_text(const BenchReport& report, const OpTable& table) {
