@@ -72,7 +72,7 @@ Result<PartialFile> PartialFile::open(const std::string& wanted_path, FilePlan p
     if (text.find('\n') != std::string::npos) earlier = TRY(parse_journal(text, journal_path(path)));
     if (earlier && earlier->plan != plan.fingerprint) {
       return make_error(ErrorCode::kInvalidArgument,
-                        "{}: left by a run with another source, other types or another version; restart or remove it",
+                        "{}: left by a run with another source, other types or another version; --restart drops it",
                         partial_path(path));
     }
   }

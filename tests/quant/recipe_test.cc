@@ -102,6 +102,65 @@ TEST(RecipeTest, BadOverridesAreAllReported) {
   }
 }
 
+TEST(RecipeTest, PatternsMatchGroupsToo) {
+  const auto types = planned(wide_shape(), "q4", {{"dense", DType::kQ4_K}, {"experts*", DType::kQ8_0}});
+  EXPECT_EQ(types.at("blk.1.attn_q_b.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("blk.1.ffn_down_shexp.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("blk.1.ffn_down_exps.weight"), DType::kQ8_0);
+  EXPECT_EQ(types.at("output.weight"), DType::kQ8_0);
+  EXPECT_EQ(types.at("blk.1.attn_norm.weight"), DType::kF32);
+}
+
+TEST(RecipeTest, Dense4LeavesOutputAndSmallMatricesFine) {
+  const auto types = planned(wide_shape(), "dense4");
+  EXPECT_EQ(types.at("blk.1.attn_output_b.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("blk.1.ffn_up_shexp.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("output.weight"), DType::kQ8_0);
+  EXPECT_EQ(types.at("blk.1.indexer.attn_q_b.weight"), DType::kF16);
+}
+
+TEST(RecipeTest, MixedIsFineInTheLastSeventhAndTheDraftLayer) {
+  SyntheticShape shape = wide_shape();
+  shape.ratios = std::vector<int32_t>(43, 4);
+  shape.experts = 2;
+  const auto types = planned(shape, "mixed");
+  for (int layer = 0; layer < 44; ++layer) {
+    const bool fine = layer >= 37;  // 43 is the draft layer
+    EXPECT_EQ(types.at(fmt::format("blk.{}.ffn_gate_exps.weight", layer)), fine ? DType::kQ4_K : DType::kIQ2_XXS);
+    EXPECT_EQ(types.at(fmt::format("blk.{}.ffn_down_exps.weight", layer)), fine ? DType::kQ4_K : DType::kQ2_K);
+  }
+  EXPECT_EQ(types.at("blk.40.attn_q_a.weight"), DType::kQ8_0);
+  const auto few = planned(wide_shape(), "mixed");  // four layers: one of them
+  EXPECT_EQ(few.at("blk.2.ffn_gate_exps.weight"), DType::kIQ2_XXS);
+  EXPECT_EQ(few.at("blk.3.ffn_gate_exps.weight"), DType::kQ4_K);
+}
+
+TEST(RecipeTest, LayersAreRangesOfExperts) {
+  const auto overrides = parse_layer_override("0-1,3=q4_k");
+  ASSERT_TRUE(overrides.ok()) << overrides.error().message;
+  const auto types = planned(wide_shape(), "q2", overrides.value());
+  EXPECT_EQ(types.at("blk.0.ffn_up_exps.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("blk.1.ffn_down_exps.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("blk.2.ffn_up_exps.weight"), DType::kIQ2_XXS);
+  EXPECT_EQ(types.at("blk.3.ffn_gate_exps.weight"), DType::kQ4_K);
+  EXPECT_EQ(types.at("blk.3.ffn_gate_shexp.weight"), DType::kQ8_0);
+  const auto beyond =
+      plan_types(tensors_of(wide_shape()), *find_recipe("q2").value(), parse_layer_override("7=F16").value());
+  ASSERT_FALSE(beyond.ok());
+  EXPECT_NE(beyond.error().message.find("blk.7."), std::string::npos) << beyond.error().message;
+  for (const char* bad : {"", "=Q4_K", "3", "3=", "3=Q9", "3-1=Q4_K", "a=Q4_K", "1,,2=Q4_K", "-1=Q4_K", "1-=Q4_K",
+                          "1000=Q4_K", "1,=Q4_K", "99999999999=Q4_K"}) {
+    const auto result = parse_layer_override(bad);
+    ASSERT_FALSE(result.ok()) << bad;
+    EXPECT_NE(result.error().message.find("0-3,40=Q4_K"), std::string::npos);
+  }
+}
+
+TEST(RecipeTest, OlderNamesStayUnderstood) {
+  EXPECT_EQ(find_recipe("antirez").value(), find_recipe("q2").value());
+  EXPECT_EQ(find_recipe("q8_0").value(), find_recipe("q8").value());
+}
+
 TEST(RecipeTest, OverrideTextIsChecked) {
   const auto good = parse_type_override("blk.*=q8_0");
   ASSERT_TRUE(good.ok());
