@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // Products with many columns in the int8 tiles of AMX. A tile of sums holds 16 columns times 16 weight rows: rows of a
 // tile are columns of the batch, so that a stored row is the vector of the panels (panel_kernels.h) and everything in

@@ -16,7 +16,6 @@ struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kColumns = 8;
   static constexpr int kPlanes = 1;
-  static constexpr int kPlanes = 1;
   using F = float32x4_t;
   using I = int32x4_t;
 

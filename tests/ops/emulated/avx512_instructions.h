@@ -178,7 +178,7 @@ inline Int512 dpwssd_epi32(const Int512& sum, const Int512& a, const Int512& b) 
   const auto a_words = std::bit_cast<Words512>(a);
   const auto b_words = std::bit_cast<Words512>(b);
   return each<Int512>([&](int i) {
-    const auto low = static_cast<size_t>(2 * i);
+    const size_t low = 2 * static_cast<size_t>(i);
     const int64_t products = int64_t{a_words[low]} * b_words[low] + int64_t{a_words[low + 1]} * b_words[low + 1];
     return static_cast<int32_t>(sum.lane[i] + products);
   });
