@@ -43,11 +43,15 @@ class Run:
         print("+", *command, file=sys.stderr)
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 
+    def load(self, path):
+        """Results name models by their file, wherever the folder was."""
+        return json.loads(path.read_text().replace(f"{self.folder}/", ""))
+
     def bench(self, name, *arguments):
         """Runs ds4-bench; its JSON, kept under `name`."""
         out = self.file("bench.json")
         self.program("ds4-bench", "-t", self.args.threads, "--json", out, *arguments)
-        self.results[name] = json.loads(out.read_text())
+        self.results[name] = self.load(out)
         return self.results[name]
 
     def claim(self, figure, measured, unit, target):
@@ -60,7 +64,7 @@ class Run:
         out = self.file("compare.json")
         subprocess.run([ROOT / "bench/compare_llama_cpp.sh", self.args.bin, "--threads", str(self.args.threads), "--json",
                         out, *options, model], check=True, stdout=subprocess.DEVNULL)
-        self.results[name] = json.loads(out.read_text())[0]
+        self.results[name] = self.load(out)[0]
         return {row["figure"]: row for row in self.results[name]["rows"]}
 
 
