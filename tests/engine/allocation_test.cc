@@ -60,11 +60,11 @@ void expect_no_allocations(const std::string& model_path, const StepCounts& step
 }
 
 // From 140 tokens on to 340: across the end of a page and of windows of both ratios.
-TEST(AllocationTest, DISABLED_DecodeStepsOfTheTinyModelAllocateNothing) {
+TEST(AllocationTest, DecodeStepsOfTheTinyModelAllocateNothing) {
   expect_no_allocations(test::tiny_model_path(), {.prompt_tokens = 100, .warm = 48, .counted = 200});
 }
 
-TEST(AllocationTest, DISABLED_DecodeStepsOfTheEmbeddedModelAllocateNothing) {
+TEST(AllocationTest, DecodeStepsOfTheEmbeddedModelAllocateNothing) {
   expect_no_allocations(DS4_SOURCE_DIR "/models/ds4-mini.gguf", {.prompt_tokens = 12, .warm = 4, .counted = 8});
 }
 

@@ -231,7 +231,7 @@ bool index_codes(const float* query, int64_t n_heads, int64_t width, int8_t* cod
       codes[g * kFp4Group + kFp4Group / 2 + i] = whole[2 * i + 1];
     }
     scales[g] = half_scale;
-    offsets[g] = static_cast<float>(kKeyOffset * sum);
+    offsets[g] = -half_scale * static_cast<float>(kKeyOffset * sum);
   }
   return fits;
 }
@@ -289,8 +289,8 @@ typename S::F add_heads(const KeyPanel<S>& panel, const IndexQueries& q, int64_t
 #pragma GCC unroll 8
     for (int c = 0; c < kN; ++c) {
       const int64_t i = (head + c) * n_groups + g;
-      const F sum = S::sub(S::to_float(products[c]), S::set1(q.offsets[i]));
-      totals[c] = S::fma(S::mul(scale, S::set1(q.scales[i])), sum, totals[c]);
+      const F part = S::fma(S::to_float(products[c]), S::set1(q.scales[i]), S::set1(q.offsets[i]));
+      totals[c] = S::fma(part, scale, totals[c]);
     }
   }
   for (int c = 0; c < kN; ++c)

@@ -23,7 +23,7 @@ constexpr int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
 // Scratch memory lies on cache lines.
 int64_t whole_lines(int64_t n_floats) { return divide_up(n_floats, 16) * 16; }
-float* on_line(float* p) { return reinterpret_cast<float*>(divide_up(reinterpret_cast<intptr_t>(p), 64) * 64); }
+float* on_line(float* p) { return p + (0 - reinterpret_cast<uintptr_t>(p)) % 64 / sizeof(float); }
 
 // The stored rows that a query sees: raw rows oldest first, then compressed rows ascending.
 struct VisibleRows {
