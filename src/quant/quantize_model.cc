@@ -55,7 +55,8 @@ TensorError from_note(std::string_view note) {
   TensorError error;
   for (double* member : {&error.error, &error.norm, &error.weighted_error, &error.weighted_norm}) {
     uint64_t bits = 0;
-    std::from_chars(note.data(), note.data() + std::min<size_t>(note.size(), 16), bits, 16);
+    const std::string_view digits = note.substr(0, 16);
+    std::from_chars(digits.begin(), digits.end(), bits, 16);
     *member = std::bit_cast<double>(bits);
     note.remove_prefix(std::min<size_t>(note.size(), 17));
   }

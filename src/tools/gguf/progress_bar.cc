@@ -1,6 +1,7 @@
 #include "tools/gguf/progress_bar.h"
 
 #include <unistd.h>
+#include <cmath>
 
 #include <algorithm>
 
@@ -13,7 +14,7 @@ constexpr int64_t kLogIntervalUs = 60'000'000;
 constexpr int kBarWidth = 24;
 
 std::string to_time(double seconds) {
-  const auto total = static_cast<int64_t>(seconds + 0.5);
+  const int64_t total = std::llround(seconds);
   if (total >= 3600) return fmt::format("{}:{:02}:{:02}", total / 3600, total / 60 % 60, total % 60);
   return fmt::format("{}:{:02}", total / 60, total % 60);
 }
