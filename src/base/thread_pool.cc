@@ -1,7 +1,5 @@
 #include "base/thread_pool.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -217,20 +215,6 @@ void ThreadPool::run(int64_t n, int64_t grain, const BodyRef& body) {
     shared.close(loop);
   }
   shared.busy.store(false, std::memory_order_release);
-}
-
-void touch_pages(ThreadPool& pool, std::span<std::byte> memory) {
-  constexpr int64_t kPagesPerChunk = 64;
-  const std::vector<int> nodes = memory_nodes();
-  if (nodes.size() > 1) interleave_memory(memory, nodes);
-  const auto page_bytes = static_cast<int64_t>(sysconf(_SC_PAGESIZE));
-  const auto size_bytes = static_cast<int64_t>(memory.size());
-  pool.parallel_for(size_bytes, page_bytes * kPagesPerChunk, [&](int64_t first, int64_t last) {
-    for (int64_t at = first; at < last; at += page_bytes) {
-      volatile std::byte& byte = memory[static_cast<size_t>(at)];
-      byte = static_cast<std::byte>(byte);
-    }
-  });
 }
 
 }  // namespace ds4

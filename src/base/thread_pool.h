@@ -8,10 +8,8 @@
 // One thread at a time may call parallel_for, and not from inside a body: both are refused.
 
 #include <concepts>
-#include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <span>
 
 namespace ds4 {
 
@@ -57,9 +55,5 @@ class ThreadPool {
 
   std::unique_ptr<Shared> shared_;
 };
-
-// Brings fresh, zeroed memory into being, in parallel: its pages spread over all memory nodes where there are several.
-// Nobody else may use the memory meanwhile; its contents stay.
-void touch_pages(ThreadPool& pool, std::span<std::byte> memory);
 
 }  // namespace ds4

@@ -1,7 +1,6 @@
 #include "base/thread_pool.h"
 
 #include <gtest/gtest.h>
-#include <sys/mman.h>
 
 #include <algorithm>
 #include <array>
@@ -210,24 +209,6 @@ TEST(ThreadPoolDeathTest, ALoopInsideALoopOfTheSamePoolIsRefusedForAnyNumberOfTh
 TEST(ThreadPoolDeathTest, AGrainBelowOneIsRefused) {
   GTEST_FLAG_SET(death_test_style, "threadsafe");
   EXPECT_DEATH(ThreadPool(1).parallel_for(1, 0, [](int64_t, int64_t) {}), "grain 0");
-}
-
-TEST(TouchPagesTest, ContentsStayAndEveryPageComesIntoBeing) {
-  constexpr size_t kBytes = size_t{1} << 20;
-  ThreadPool pool(3);
-  void* const address = mmap(nullptr, kBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  ASSERT_NE(address, MAP_FAILED);
-  const std::span memory(static_cast<std::byte*>(address), kBytes);
-  memory[4096] = std::byte{7};
-  touch_pages(pool, memory);
-  EXPECT_EQ(memory[4096], std::byte{7});
-  EXPECT_EQ(std::ranges::count(memory, std::byte{0}), static_cast<std::ptrdiff_t>(kBytes - 1));
-  std::vector<unsigned char> resident(kBytes / 4096);
-  if (mincore(address, kBytes, resident.data()) == 0) {
-    EXPECT_TRUE(std::ranges::all_of(resident, [](unsigned char page) { return (page & 1) != 0; }));
-  }
-  munmap(address, kBytes);
-  touch_pages(pool, {});
 }
 
 }  // namespace

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "backends/host_backend.h"
-#include "backends/profiled_backend.h"
 #include "base/file.h"
 
 namespace ds4 {

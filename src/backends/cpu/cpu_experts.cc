@@ -6,7 +6,6 @@
 #include <numeric>
 
 #include "backends/cpu/cpu_ops.h"
-#include "ops/reference/experts.h"
 
 namespace ds4 {
 
@@ -16,9 +15,7 @@ constexpr int64_t kChunkRows = 32;      // weight rows that a thread takes at on
 constexpr int64_t kChunkColumns = 256;  // slots whose gate and up products wait on the stack
 
 cpu::WeightMatrix expert_rows(const TensorView& matrices, int32_t expert, int64_t first_row) {
-  const int64_t n_in = matrices.shape[2];
-  const auto row_size = static_cast<int64_t>(row_bytes(matrices.type, n_in).value());
-  return {matrices.type, reference::expert_matrix(matrices, expert) + first_row * row_size, row_size, n_in};
+  return cpu::weight_rows(matrices, expert * matrices.shape[1] + first_row);
 }
 
 }  // namespace
@@ -132,13 +129,11 @@ void CpuOps::shared_expert(const SharedExpertArgs& args, const TensorView& out) 
   }
   const std::span gate_columns = std::span(columns_).first(static_cast<size_t>(n_rows));
   const std::span up_columns = std::span(columns_).last(static_cast<size_t>(n_rows));
-  const auto matrix = [width](const TensorView& weight) {
-    const auto row_size = static_cast<int64_t>(row_bytes(weight.type, width).value());
-    return cpu::WeightMatrix{weight.type, weight.data<std::byte>(), row_size, width};
-  };
+  const cpu::WeightMatrix gate_matrix = cpu::weight_rows(args.gate);
+  const cpu::WeightMatrix up_matrix = cpu::weight_rows(args.up);
   pool_.parallel_for(hidden, kChunkRows, [&](int64_t first, int64_t last) {
-    kernels_.multiply(matrix(args.gate), form, first, last, gate_columns);
-    kernels_.multiply(matrix(args.up), form, first, last, up_columns);
+    kernels_.multiply(gate_matrix, form, first, last, gate_columns);
+    kernels_.multiply(up_matrix, form, first, last, up_columns);
     for (int64_t r = 0; r < n_rows; ++r) {
       float* gate = args.gate_scratch.f32() + r * hidden + first;
       kernels_.rows->swiglu(gate, args.up_scratch.f32() + r * hidden + first, args.clamp, 1.0f, last - first, gate);

@@ -23,9 +23,7 @@ void CpuOps::matmul_grouped(const TensorView& weight, const TensorView& x, int32
   if (n_rows == 0) return;
   const int64_t n_out = weight.shape[0];
   const int64_t group_out = n_out / n_groups;
-  const cpu::WeightMatrix matrix{weight.type, weight.data<std::byte>(),
-                                 static_cast<int64_t>(row_bytes(weight.type, weight.shape[1]).value()),
-                                 weight.shape[1]};
+  const cpu::WeightMatrix matrix = cpu::weight_rows(weight);
   const ActivationForm form = activation_form(weight.type, profile_);
   rows_.prepare(kernels_, pool_, x.f32(), n_rows * n_groups, matrix.n_in, form);
   // Columns [group][row].

@@ -20,6 +20,12 @@ const Kernels* find_kernels(Isa isa) {
 
 }  // namespace
 
+WeightMatrix weight_rows(const TensorView& weight, int64_t first_row) {
+  const int64_t n_in = weight.shape.back();
+  const auto bytes = static_cast<int64_t>(row_bytes(weight.type, n_in).value());
+  return {weight.type, weight.data<std::byte>() + first_row * bytes, bytes, n_in};
+}
+
 std::string_view isa_name(Isa isa) {
   switch (isa) {
     case Isa::kPortable: return "portable";

@@ -31,6 +31,9 @@ struct WeightMatrix {
   int64_t n_in = 0;
 };
 
+// The rows of a weight from `first_row` on: the outer axes of a stack of matrices count as rows.
+WeightMatrix weight_rows(const TensorView& weight, int64_t first_row = 0);
+
 // One activation row in the form its weights want (ops/activation_quant.h), and where its products go.
 struct Column {
   const float* values = nullptr;  // [n_in], kReal

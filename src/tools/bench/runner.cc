@@ -42,7 +42,7 @@ Result<ForwardPass*> Runner::profiled_forward() {
   if (profiled_forward_ == nullptr) {
     profiled_forward_ = TRY(ForwardPass::create(profiled_, *subject_.model, *cache_, forward_->limits()));
   }
-  profiled_.ops().reset();
+  profile_ops_.reset();
   return profiled_forward_.get();
 }
 
@@ -167,7 +167,7 @@ Result<void> Runner::count_decode_work(DecodeState& state, DecodeResult& result)
   for (auto& tokens : state.tokens) tokens.resize(std::min(tokens.size(), kCountedSteps));
   ForwardPass* forward = TRY(profiled_forward());
   TRY(decode_steps(*forward, state));
-  const ProfileOps& ops = profiled_.ops();
+  const ProfileOps& ops = profile_ops_;
   result.distinct_experts = static_cast<double>(ops.distinct_experts()) / static_cast<double>(ops.expert_calls());
 
   const Hyperparams& h = subject_.hyperparams();
@@ -194,16 +194,16 @@ Result<std::vector<OpProfile>> Runner::profile_prefill(int32_t n_tokens) {
   ForwardPass* forward = TRY(profiled_forward());
   TRY(append(*forward, kv, random_tokens(n_tokens)));
   kv.clear();
-  profiled_.ops().reset();
+  profile_ops_.reset();
   TRY(append(*forward, kv, random_tokens(n_tokens)));
-  return profiled_.ops().profile();
+  return profile_ops_.profile();
 }
 
 Result<std::vector<OpProfile>> Runner::profile_decode(int32_t n_sequences, int32_t ctx_tokens, int32_t gen_tokens) {
   DecodeState state = TRY(start_decode(n_sequences, ctx_tokens, gen_tokens));
   ForwardPass* forward = TRY(profiled_forward());
   TRY(decode_steps(*forward, state));
-  return profiled_.ops().profile();
+  return profile_ops_.profile();
 }
 
 }  // namespace ds4

@@ -9,10 +9,11 @@
 #include <span>
 #include <vector>
 
-#include "backends/profiled_backend.h"
+#include "backends/backend_with_ops.h"
 #include "base/clock.h"
 #include "model/forward.h"
 #include "model/kv_cache.h"
+#include "ops/profile_ops.h"
 #include "tools/bench/spread.h"
 #include "tools/bench/subject.h"
 
@@ -72,7 +73,11 @@ class Runner {
  private:
   struct DecodeState;
   Runner(Subject& subject, const RunnerOptions& options, const Clock& clock)
-      : subject_(subject), options_(options), clock_(clock), profiled_(*subject.backend, clock) {}
+      : subject_(subject),
+        options_(options),
+        clock_(clock),
+        profile_ops_(subject.backend->ops(), clock),
+        profiled_(*subject.backend, profile_ops_) {}
   Result<ForwardPass*> profiled_forward();
   Result<DecodeState> start_decode(int32_t n_sequences, int32_t ctx_tokens, int32_t gen_tokens);
   Result<std::vector<double>> decode_steps(ForwardPass& forward, DecodeState& state);
@@ -82,7 +87,8 @@ class Runner {
   Subject& subject_;
   RunnerOptions options_;
   const Clock& clock_;
-  ProfiledBackend profiled_;
+  ProfileOps profile_ops_;
+  BackendWithOps profiled_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<ForwardPass> forward_;
   std::unique_ptr<ForwardPass> profiled_forward_;
