@@ -14,6 +14,7 @@
 #include "model/model_fixture.h"
 #include "quant/convert.h"
 #include "quant/model_json.h"
+#include "support/temporary_path.h"
 
 namespace ds4::test {
 
@@ -53,7 +54,7 @@ class TrainedModelTest : public ::testing::Test {
 #endif
     if (!std::filesystem::exists(kCheckpoint + "/golden.json")) GTEST_SKIP() << "no checkpoint beside the repository";
     golden_ = read_golden(kCheckpoint + "/golden.json");
-    path_ = ::testing::TempDir() + "/ds4_trained_bf16.gguf";
+    path_ = temporary_path("trained_bf16.gguf");
     auto checkpoint = Checkpoint::open(kCheckpoint);
     ASSERT_TRUE(checkpoint.ok()) << checkpoint.error().message;
     const auto config =
@@ -67,7 +68,6 @@ class TrainedModelTest : public ::testing::Test {
     ASSERT_TRUE(report.ok()) << report.error().message;
     loaded_ = load(path_, NumericProfile::kExact);
   }
-  void TearDown() override { std::filesystem::remove(path_); }
 
   nlohmann::json golden_;
   std::string path_;
