@@ -15,6 +15,8 @@ template <class S>
 inline constexpr int kHeadVectors = S::kLanes >= 8 ? 2 : 4;
 template <class S>
 inline constexpr int kPanelHeads = kHeadVectors<S> * S::kLanes;
+template <class S>
+inline constexpr int kMostSums = S::kLanes == 8 ? 12 : 24;
 
 template <class S>
 void interleave_heads(const float* query, int64_t n_heads, int64_t width, float* panels) {
@@ -40,10 +42,10 @@ void interleave_heads(const float* query, int64_t n_heads, int64_t width, float*
   }
 }
 
-// logits[r][lane] = <row r, head of the lane> * scale, in segments of 64 channels that ascend, as their sums do.
-template <class S, int kRows>
-void panel_logits(const float* panel, const float* const* rows, int64_t width, float scale, float* logits) {
-  constexpr int kV = kHeadVectors<S>;
+// logits[r][lane] = <row r, head of the lane> * scale, in segments of 64 channels that ascend, as their sums do. Lanes
+// of kV vectors; panel and logits have kPanelHeads a row.
+template <class S, int kRows, int kV>
+void panel_logits(const float* panel, const float* const* rows, int64_t width, float* logits) {
   constexpr int64_t kSegment = 64;
   using F = typename S::F;
   F totals[kRows][kV];
@@ -60,7 +62,7 @@ void panel_logits(const float* panel, const float* const* rows, int64_t width, f
       F heads[kV];
 #pragma GCC unroll 4
       for (int v = 0; v < kV; ++v) heads[v] = S::load(panel + d * kPanelHeads<S> + v * S::kLanes);
-#pragma GCC unroll 8
+#pragma GCC unroll 24
       for (int r = 0; r < kRows; ++r) {
         const F value = S::set1(rows[r][d]);
 #pragma GCC unroll 4
@@ -71,17 +73,35 @@ void panel_logits(const float* panel, const float* const* rows, int64_t width, f
       for (int v = 0; v < kV; ++v) totals[r][v] = S::add(totals[r][v], sums[r][v]);
     }
   }
+  const F scale = S::set1(1.0f / __builtin_sqrtf(static_cast<float>(width)));
   for (int r = 0; r < kRows; ++r) {
-    for (int v = 0; v < kV; ++v)
-      S::store(logits + r * kPanelHeads<S> + v * S::kLanes, S::mul(totals[r][v], S::set1(scale)));
+    for (int v = 0; v < kV; ++v) S::store(logits + r * kPanelHeads<S> + v * S::kLanes, S::mul(totals[r][v], scale));
   }
+}
+
+template <class S, int kRows, int kV>
+void all_logits(const float* panel, const float* const* rows, int n_rows, int64_t width, float* logits) {
+  int r = 0;
+  for (; r + kRows <= n_rows; r += kRows)
+    panel_logits<S, kRows, kV>(panel, rows + r, width, logits + r * kPanelHeads<S>);
+  if constexpr (kRows > 1) {
+    if (r < n_rows) all_logits<S, kRows / 2, kV>(panel, rows + r, n_rows - r, width, logits + r * kPanelHeads<S>);
+  }
+}
+
+// Lanes of the first n_heads, and those that share their vectors.
+template <class S>
+void head_logits(const float* panel, int64_t n_heads, const float* const* rows, int n_rows, int64_t width,
+                 float* logits) {
+  if (n_heads <= S::kLanes) return all_logits<S, 12, 1>(panel, rows, n_rows, width, logits);
+  all_logits<S, kMostSums<S> / kHeadVectors<S>, kHeadVectors<S>>(panel, rows, n_rows, width, logits);
 }
 
 // One panel of heads against one range of rows: logits, then weights, [row][head of the panel]; and per head the
 // factors by which earlier sums and the range's own enter the common softmax.
 template <class S>
 struct PanelSoftmax {
-  alignas(64) float weights[kRangeRows * kPanelHeads<S>];
+  alignas(64) float weights[kRangeRows * kPanelHeads<S> + 4];
   alignas(64) float keep[kPanelHeads<S>];
   alignas(64) float add[kPanelHeads<S>];
 
@@ -96,20 +116,14 @@ struct PanelSoftmax {
     S::store(total, S::fma(range_total, added, S::mul(S::load(total), kept)));
   }
 
-  void compute(const float* panel, const RowRange& range, float* top, float* total) {
+  // Logits become weights.
+  void compute(int n_rows, int64_t n_heads, float* top, float* total) {
     constexpr int kPanel = kPanelHeads<S>;
-    const float scale = 1.0f / __builtin_sqrtf(static_cast<float>(range.width));
-    int r = 0;
-    for (; r + 6 <= range.n_rows; r += 6)
-      panel_logits<S, 6>(panel, range.rows + r, range.width, scale, weights + r * kPanel);
-    for (; r + 2 <= range.n_rows; r += 2)
-      panel_logits<S, 2>(panel, range.rows + r, range.width, scale, weights + r * kPanel);
-    if (r < range.n_rows) panel_logits<S, 1>(panel, range.rows + r, range.width, scale, weights + r * kPanel);
-    for (int lane = 0; lane < kPanel; lane += S::kLanes) {
+    for (int lane = 0; lane < n_heads; lane += S::kLanes) {
       typename S::F range_top = S::load(weights + lane);
-      for (r = 1; r < range.n_rows; ++r) range_top = S::max(range_top, S::load(weights + r * kPanel + lane));
+      for (int r = 1; r < n_rows; ++r) range_top = S::max(range_top, S::load(weights + r * kPanel + lane));
       typename S::F sum = S::zero();
-      for (r = 0; r < range.n_rows; ++r) {
+      for (int r = 0; r < n_rows; ++r) {
         const typename S::F weight = exp<S>(S::sub(S::load(weights + r * kPanel + lane), range_top));
         S::store(weights + r * kPanel + lane, weight);
         sum = S::add(sum, weight);
@@ -119,21 +133,31 @@ struct PanelSoftmax {
   }
 };
 
-// out[h] = out[h] * keep[h] + sum of weight * row * add[h] for kHeads heads from `head` on and kV vectors of channels
-// from d on, of which the last may be cut to n channels.
+// What the heads from `head` of a panel on take from a range.
+template <class S>
+struct WeighedRows {
+  const PanelSoftmax<S>& softmax;
+  int64_t head;
+  const float* const* rows;
+  int n_rows;
+  int64_t width;
+};
+
+// out[h] = out[h] * keep[h] + sum of weight * row * add[h] for kHeads heads and kV vectors of channels from d on, of
+// which the last may be cut to n channels.
 template <class S, int kHeads, int kV>
-void weigh_rows(const PanelSoftmax<S>& softmax, const RowRange& range, int64_t head, int64_t d, int64_t n, float* out) {
+void weigh_rows(const WeighedRows<S>& from, int64_t head, int64_t d, int64_t n, float* out) {
   using F = typename S::F;
   F sums[kHeads][kV];
   for (int h = 0; h < kHeads; ++h) {
     for (int v = 0; v < kV; ++v) sums[h][v] = S::zero();
   }
-  const float* weights = softmax.weights + head;
-  for (int r = 0; r < range.n_rows; ++r) {
+  const float* weights = from.softmax.weights + head;
+  for (int r = 0; r < from.n_rows; ++r) {
     F values[kV];
 #pragma GCC unroll 4
     for (int v = 0; v < kV; ++v)
-      values[v] = kV > 1 ? S::load(range.rows[r] + d + v * S::kLanes) : load_some<S>(range.rows[r] + d, n);
+      values[v] = kV > 1 ? S::load(from.rows[r] + d + v * S::kLanes) : load_some<S>(from.rows[r] + d, n);
 #pragma GCC unroll 4
     for (int h = 0; h < kHeads; ++h) {
       const F weight = S::set1(weights[r * kPanelHeads<S> + h]);
@@ -142,10 +166,10 @@ void weigh_rows(const PanelSoftmax<S>& softmax, const RowRange& range, int64_t h
     }
   }
   for (int h = 0; h < kHeads; ++h) {
-    const F keep = S::set1(softmax.keep[head + h]);
-    const F add = S::set1(softmax.add[head + h]);
+    const F keep = S::set1(from.softmax.keep[head + h]);
+    const F add = S::set1(from.softmax.add[head + h]);
     for (int v = 0; v < kV; ++v) {
-      float* to = out + h * range.width + d + v * S::kLanes;
+      float* to = out + h * from.width + d + v * S::kLanes;
       const int64_t n_left = kV > 1 ? S::kLanes : n;
       store_some<S>(to, S::fma(sums[h][v], add, S::mul(load_some<S>(to, n_left), keep)), n_left);
     }
@@ -153,11 +177,20 @@ void weigh_rows(const PanelSoftmax<S>& softmax, const RowRange& range, int64_t h
 }
 
 template <class S, int kV>
-void weigh_channels(const PanelSoftmax<S>& softmax, const RowRange& range, int64_t n_heads, int64_t d, float* out) {
-  const int64_t n = range.width - d;
+void weigh_channels(const WeighedRows<S>& from, int64_t n_heads, int64_t d, float* out) {
+  const int64_t n = from.width - d;
   int64_t h = 0;
-  for (; h + 4 <= n_heads; h += 4) weigh_rows<S, 4, kV>(softmax, range, h, d, n, out + h * range.width);
-  for (; h < n_heads; ++h) weigh_rows<S, 1, kV>(softmax, range, h, d, n, out + h * range.width);
+  for (; h + 4 <= n_heads; h += 4) weigh_rows<S, 4, kV>(from, from.head + h, d, n, out + h * from.width);
+  for (; h < n_heads; ++h) weigh_rows<S, 1, kV>(from, from.head + h, d, n, out + h * from.width);
+}
+
+// out [n_heads, width]
+template <class S>
+void weigh_heads(const WeighedRows<S>& from, int64_t n_heads, float* out) {
+  constexpr int kV = S::kLanes == 8 ? 3 : 4;
+  int64_t d = 0;
+  for (; d + kV * S::kLanes <= from.width; d += kV * S::kLanes) weigh_channels<S, kV>(from, n_heads, d, out);
+  for (; d < from.width; d += S::kLanes) weigh_channels<S, 1>(from, n_heads, d, out);
 }
 
 template <class S>
@@ -165,12 +198,43 @@ void attend(const RowRange& range, const HeadSums& sums) {
   constexpr int64_t kPanel = kPanelHeads<S>;
   PanelSoftmax<S> softmax;
   for (int64_t first = 0; first < range.n_heads; first += kPanel) {
-    softmax.compute(range.query + first * range.width, range, sums.top + first, sums.total + first);
     const int64_t n_heads = range.n_heads - first < kPanel ? range.n_heads - first : kPanel;
-    float* out = sums.out + first * range.width;
-    int64_t d = 0;
-    for (; d + 3 * S::kLanes <= range.width; d += 3 * S::kLanes) weigh_channels<S, 3>(softmax, range, n_heads, d, out);
-    for (; d < range.width; d += S::kLanes) weigh_channels<S, 1>(softmax, range, n_heads, d, out);
+    head_logits<S>(range.query + first * range.width, n_heads, range.rows, range.n_rows, range.width, softmax.weights);
+    softmax.compute(range.n_rows, n_heads, sums.top + first, sums.total + first);
+    weigh_heads<S>({softmax, 0, range.rows, range.n_rows, range.width}, n_heads, sums.out + first * range.width);
+  }
+}
+
+// Logits of all queries move to where their ranges begin together; those of shorter ranges end with weights of zero.
+template <class S>
+void attend_queries(std::span<const QueryRange> queries, int64_t n_heads, int64_t width) {
+  constexpr int kPanel = kPanelHeads<S>;
+  PanelSoftmax<S> softmax;
+  alignas(64) float top[kPanel + S::kLanes] = {};
+  alignas(64) float total[kPanel + S::kLanes] = {};
+  int n_rows = 0;
+  for (const QueryRange& query : queries) n_rows = query.n_rows > n_rows ? query.n_rows : n_rows;
+  const auto n_queries = static_cast<int64_t>(queries.size());
+  for (int r = 0; r < n_rows; ++r) {
+    for (int64_t q = 0; q < n_queries; ++q) {
+      const QueryRange& query = queries[static_cast<size_t>(q)];
+      float* to = softmax.weights + r * kPanel + q * n_heads;
+      // Floats beyond n_heads are those of the next query, which come later, or nobody's.
+      for (int64_t h = 0; h < n_heads; h += 4)
+        store4<S>(to + h, r < query.n_rows ? load4<S>(query.logits[r] + h) : F4{} - __builtin_inff());
+    }
+  }
+  for (int64_t q = 0; q < n_queries; ++q) {
+    std::memcpy(top + q * n_heads, queries[static_cast<size_t>(q)].sums.top, sizeof(float) * n_heads);
+    std::memcpy(total + q * n_heads, queries[static_cast<size_t>(q)].sums.total, sizeof(float) * n_heads);
+  }
+  softmax.compute(n_rows, n_queries * n_heads, top, total);
+  for (int64_t q = 0; q < n_queries; ++q) {
+    const QueryRange& query = queries[static_cast<size_t>(q)];
+    if (query.n_rows == 0) continue;
+    std::memcpy(query.sums.top, top + q * n_heads, sizeof(float) * n_heads);
+    std::memcpy(query.sums.total, total + q * n_heads, sizeof(float) * n_heads);
+    weigh_heads<S>({softmax, q * n_heads, query.rows, query.n_rows, width}, n_heads, query.sums.out);
   }
 }
 
@@ -341,7 +405,9 @@ inline constexpr RowKernels kRowKernels = {
     .pool = pool<S>,
     .panel_heads = kPanelHeads<S>,
     .interleave_heads = interleave_heads<S>,
+    .logits = head_logits<S>,
     .attend = attend<S>,
+    .attend_queries = attend_queries<S>,
     .fold = fold_heads<S>,
     .finish_heads = finish_heads<S>,
     .index_codes = index_codes<S>,

@@ -1,6 +1,7 @@
 // Attention. A thread takes neighbouring rows of a sequence, unpacks the raw rows that they see once for all of them,
-// and compressed rows a range at a time. With fewer rows than threads the heads are shared out too, with far fewer the
-// ranges; the result is the same to the bit (row_kernels.h).
+// and compressed rows a range at a time. Where the heads of several rows fit in one panel, these take the logits of the
+// rows that they see together. With fewer rows than threads the heads are shared out too, with far fewer the ranges;
+// the result is the same to the bit (row_kernels.h).
 
 #include <algorithm>
 #include <limits>
@@ -91,7 +92,8 @@ class BlockScratch {
  public:
   static int64_t floats(const Attention& a, int32_t block_rows) {
     return block_rows * (whole_lines(a.padded_heads * a.width) + 2 * whole_lines(a.padded_heads)) +
-           (a.args.layer.window + block_rows + kRangeRows) * a.stride;
+           (a.args.layer.window + block_rows + kRangeRows) * (a.stride + a.kernels.panel_heads) +
+           2 * whole_lines(a.kernels.panel_heads);
   }
   BlockScratch(const Attention& a, int32_t block_rows, float* memory) : a_(a) {
     for (int32_t i = 0; i < block_rows; ++i) {
@@ -101,11 +103,16 @@ class BlockScratch {
     }
     raw_ = take(memory, (a.args.layer.window + block_rows) * a.stride);
     tile_ = take(memory, kRangeRows * a.stride);
+    raw_logits_ = take(memory, (a.args.layer.window + block_rows) * a.kernels.panel_heads);
+    tile_logits_ = take(memory, (kRangeRows + 1) * a.kernels.panel_heads);
   }
   float* query(int32_t i) const { return queries_[i]; }
   cpu::HeadSums sums(int32_t i, float* out) const { return {tops_[i], totals_[i], out}; }
   float* raw_row(int32_t i) const { return raw_ + i * a_.stride; }
   float* tile_row(int32_t i) const { return tile_ + i * a_.stride; }
+  // Of the same rows, for all heads of a panel.
+  float* raw_logits(int32_t i) const { return raw_logits_ + i * a_.kernels.panel_heads; }
+  float* tile_logits(int32_t i) const { return tile_logits_ + i * a_.kernels.panel_heads; }
 
  private:
   static float* take(float*& memory, int64_t n) {
@@ -119,6 +126,8 @@ class BlockScratch {
   float* totals_[kMaxBlockRows];
   float* raw_;
   float* tile_;
+  float* raw_logits_;
+  float* tile_logits_;
 };
 
 // Unpacked compressed rows of one range after the other. Queries that see all rows share them.
@@ -140,39 +149,113 @@ class CompressedTile {
   int32_t filled_ = 0;
 };
 
-// n_rows rows of the span from `first` on, for some heads.
-void attend_block(const Attention& a, const SequenceSpan& span, int32_t first, int32_t n_rows, HeadRange heads,
-                  const BlockScratch& scratch) {
-  VisibleRows rows[kMaxBlockRows];
-  cpu::HeadSums sums[kMaxBlockRows];
-  int32_t n_visible = 0;
-  for (int32_t q = 0; q < n_rows; ++q) {
-    rows[q] = a.visible(span, first + q);
-    sums[q] = scratch.sums(q, a.out + ((span.first_row + first + q) * a.n_heads + heads.first) * a.width);
-    n_visible = std::max(n_visible, rows[q].size());
-    a.interleave(span, first + q, heads, scratch.query(q));
-    a.start(heads, sums[q]);
-  }
-  const int32_t raw_position = rows[0].first_raw_position();
-  for (int32_t p = raw_position; p <= rows[n_rows - 1].position; ++p)
-    a.unpack_raw(span, p, scratch.raw_row(p - raw_position));
+// Some neighbouring rows of a span, and some of their heads.
+class QueryBlock {
+ public:
+  QueryBlock(const Attention& a, const BlockScratch& scratch, int32_t n_rows, HeadRange heads)
+      : a_(a), scratch_(scratch), tile_(scratch), n_rows_(n_rows), heads_(heads) {}
 
-  CompressedTile tile(scratch);
-  for (int32_t start = 0; start < n_visible; start += kRangeRows) {
-    for (int32_t q = 0; q < n_rows; ++q) {
-      const int32_t n = std::min(kRangeRows, rows[q].size() - start);
-      if (n <= 0) continue;
-      const int32_t n_raw = std::clamp(rows[q].n_raw - start, 0, n);
-      if (n_raw < n) tile.fill(a, rows[q], start - rows[q].n_raw, n_raw, n);
-      const float* range[kRangeRows];
-      for (int32_t i = 0; i < n_raw; ++i)
-        range[i] = scratch.raw_row(rows[q].first_raw_position() + start + i - raw_position);
-      for (int32_t i = n_raw; i < n; ++i) range[i] = scratch.tile_row(i);
-      a.kernels.attend({scratch.query(q), heads.n, a.width, range, n}, sums[q]);
+  void attend(const SequenceSpan& span, int32_t first) {
+    start(span, first);
+    if (shares_panel()) share_raw_logits();
+    for (int32_t start = 0; start < n_visible_; start += kRangeRows) {
+      if (shares_panel() && shares_rows(start)) {
+        attend_together(start);
+      } else {
+        for (int32_t q = 0; q < n_rows_; ++q) attend_alone(q, start);
+      }
+    }
+    for (int32_t q = 0; q < n_rows_; ++q) a_.kernels.finish_heads(sums_[q], heads_.n, a_.width);
+  }
+
+ private:
+  bool shares_panel() const { return n_rows_ > 1 && n_rows_ * heads_.n <= a_.kernels.panel_heads; }
+  // Of query q; in a shared panel from its first head on.
+  const float* query(int32_t q) const { return shares_panel() ? scratch_.query(0) + q * heads_.n : scratch_.query(q); }
+  int32_t raw_index(int32_t q) const { return rows_[q].first_raw_position() - raw_position_; }
+  int32_t range_size(int32_t q, int32_t start) const { return std::clamp(rows_[q].size() - start, 0, kRangeRows); }
+
+  void start(const SequenceSpan& span, int32_t first) {
+    for (int32_t q = 0; q < n_rows_; ++q) {
+      rows_[q] = a_.visible(span, first + q);
+      sums_[q] = scratch_.sums(q, a_.out + ((span.first_row + first + q) * a_.n_heads + heads_.first) * a_.width);
+      n_visible_ = std::max(n_visible_, rows_[q].size());
+      a_.start(heads_, sums_[q]);
+      if (!shares_panel()) a_.interleave(span, first + q, heads_, scratch_.query(q));
+    }
+    // All heads of neighbouring rows lie side by side.
+    if (shares_panel()) a_.interleave(span, first, {0, n_rows_ * heads_.n}, scratch_.query(0));
+    raw_position_ = rows_[0].first_raw_position();
+    n_raw_ = rows_[n_rows_ - 1].position - raw_position_ + 1;
+    for (int32_t i = 0; i < n_raw_; ++i) a_.unpack_raw(span, raw_position_ + i, scratch_.raw_row(i));
+  }
+
+  void share_logits(int32_t n, const float* rows, float* logits) const {
+    for (int32_t i = 0; i < n; i += kRangeRows) {
+      const float* some[kRangeRows];
+      const int32_t n_some = std::min(kRangeRows, n - i);
+      for (int32_t k = 0; k < n_some; ++k) some[k] = rows + (i + k) * a_.stride;
+      a_.kernels.logits(query(0), n_rows_ * heads_.n, some, n_some, a_.width, logits + i * a_.kernels.panel_heads);
     }
   }
-  for (int32_t q = 0; q < n_rows; ++q) a.kernels.finish_heads(sums[q], heads.n, a.width);
-}
+  void share_raw_logits() const { share_logits(n_raw_, scratch_.raw_row(0), scratch_.raw_logits(0)); }
+
+  // Whether all compressed rows of a range are the same for all queries.
+  bool shares_rows(int32_t start) const {
+    const VisibleRows& last = rows_[n_rows_ - 1];
+    if (last.selected == nullptr && rows_[0].n_raw == last.n_raw) return true;
+    for (int32_t q = 0; q < n_rows_; ++q) {
+      if (rows_[q].n_compressed > 0 && rows_[q].n_raw < start + kRangeRows) return false;
+    }
+    return true;
+  }
+
+  void attend_together(int32_t start) {
+    const VisibleRows& last = rows_[n_rows_ - 1];  // sees most
+    const int32_t n_last = range_size(n_rows_ - 1, start);
+    const int32_t n_last_raw = std::clamp(last.n_raw - start, 0, n_last);
+    if (n_last_raw < n_last) {
+      tile_.fill(a_, last, start - last.n_raw, n_last_raw, n_last);
+      share_logits(n_last - n_last_raw, scratch_.tile_row(n_last_raw), scratch_.tile_logits(n_last_raw));
+    }
+    const float* rows[kMaxBlockRows][kRangeRows];
+    const float* logits[kMaxBlockRows][kRangeRows];
+    cpu::QueryRange ranges[kMaxBlockRows];
+    for (int32_t q = 0; q < n_rows_; ++q) {
+      ranges[q] = {rows[q], logits[q], range_size(q, start), sums_[q]};
+      for (int32_t i = 0; i < ranges[q].n_rows; ++i) {
+        const bool is_raw = start + i < rows_[q].n_raw;
+        const int32_t row = is_raw ? raw_index(q) + start + i : i;
+        rows[q][i] = is_raw ? scratch_.raw_row(row) : scratch_.tile_row(row);
+        // Of the query's first head.
+        logits[q][i] = (is_raw ? scratch_.raw_logits(row) : scratch_.tile_logits(row)) + q * heads_.n;
+      }
+    }
+    a_.kernels.attend_queries({ranges, static_cast<size_t>(n_rows_)}, heads_.n, a_.width);
+  }
+
+  void attend_alone(int32_t q, int32_t start) {
+    const int32_t n = range_size(q, start);
+    if (n == 0) return;
+    const int32_t n_raw = std::clamp(rows_[q].n_raw - start, 0, n);
+    if (n_raw < n) tile_.fill(a_, rows_[q], start - rows_[q].n_raw, n_raw, n);
+    const float* range[kRangeRows];
+    for (int32_t i = 0; i < n_raw; ++i) range[i] = scratch_.raw_row(raw_index(q) + start + i);
+    for (int32_t i = n_raw; i < n; ++i) range[i] = scratch_.tile_row(i);
+    a_.kernels.attend({query(q), heads_.n, a_.width, range, n}, sums_[q]);
+  }
+
+  const Attention& a_;
+  const BlockScratch& scratch_;
+  CompressedTile tile_;
+  int32_t n_rows_;
+  HeadRange heads_;
+  VisibleRows rows_[kMaxBlockRows];
+  cpu::HeadSums sums_[kMaxBlockRows];
+  int32_t n_visible_ = 0;
+  int32_t raw_position_ = 0;
+  int32_t n_raw_ = 0;
+};
 
 // The softmax of one range of one query's rows.
 void attend_range(const Attention& a, const VisibleRows& rows, int32_t start, HeadRange heads,
@@ -208,7 +291,10 @@ void CpuOps::attention(const AttentionArgs& args, const BatchView& batch, const 
   if (batch.n_rows == 0) return;
   const Attention a{*kernels_.rows, args, kv, out.f32()};
   const int64_t n_threads = pool_.n_threads();
-  const auto block_rows = static_cast<int32_t>(std::clamp<int64_t>(batch.n_rows / (4 * n_threads), 1, kMaxBlockRows));
+  // As many as share a panel, or take unpacked rows in turns.
+  const int64_t panel_rows = a.kernels.panel_heads / a.n_heads;
+  const int64_t most_rows = panel_rows > 1 ? std::min<int64_t>(panel_rows, kMaxBlockRows) : kMaxBlockRows;
+  const auto block_rows = static_cast<int32_t>(std::clamp<int64_t>(batch.n_rows / (4 * n_threads), 1, most_rows));
   cut_into_blocks(batch, block_rows);
   const int64_t thread_floats = BlockScratch::floats(a, block_rows);
   thread_scratch_.resize(std::max(thread_scratch_.size(), static_cast<size_t>(n_threads * thread_floats + 16)));
@@ -220,7 +306,7 @@ void CpuOps::attention(const AttentionArgs& args, const BatchView& batch, const 
     const BlockScratch scratch(a, block_rows, memory + thread * thread_floats);
     for (int64_t i = first; i < last; ++i) {
       const RowBlock& block = blocks_[static_cast<size_t>(i / n_parts)];
-      attend_block(a, *block.span, block.first, block.n_rows, a.heads_of(i % n_parts, n_parts), scratch);
+      QueryBlock(a, scratch, block.n_rows, a.heads_of(i % n_parts, n_parts)).attend(*block.span, block.first);
     }
   });
 }

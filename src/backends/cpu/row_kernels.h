@@ -30,11 +30,19 @@ struct HeadSums {
 inline constexpr int kRangeRows = 64;
 
 struct RowRange {
-  const float* query;  // as interleave_heads leaves it
+  const float* query;  // as interleave_heads leaves it; with one panel from any of its heads on
   int64_t n_heads;
   int64_t width;
   const float* const* rows;  // n_rows <= kRangeRows rows of `width` values
   int n_rows;
+};
+
+// A query that shares its panel with others, all its heads, against a range of which the logits are known.
+struct QueryRange {
+  const float* const* rows;    // n_rows <= kRangeRows rows
+  const float* const* logits;  // of each row and the query's heads, readable to a multiple of four
+  int n_rows;                  // none: the sums stay as they are
+  HeadSums sums;
 };
 
 // Keys of kFp4 rows, row_bytes apart, against queries whose groups of 32 are small integers times a scale.
@@ -79,8 +87,13 @@ struct RowKernels {
   // Heads that lie side by side: [panel][width][panel_heads], heads beyond the last are zero.
   int64_t panel_heads;
   void (*interleave_heads)(const float* query, int64_t n_heads, int64_t width, float* panels);
+  // logits[r][panel_heads] of n_rows rows and the first n_heads of a panel; the rest of a row is undefined.
+  void (*logits)(const float* panel, int64_t n_heads, const float* const* rows, int n_rows, int64_t width,
+                 float* logits);
   // Folds the softmax of a range into `sums`.
   void (*attend)(const RowRange& range, const HeadSums& sums);
+  // Folds every query's range into its sums; all heads of all queries fit in a panel.
+  void (*attend_queries)(std::span<const QueryRange> queries, int64_t n_heads, int64_t width);
   // Folds the softmax of a range, as attend left it in sums of nothing (top -infinity, the rest zero).
   void (*fold)(const HeadSums& range, int64_t n_heads, int64_t width, const HeadSums& sums);
   // out /= total, by the reciprocal
