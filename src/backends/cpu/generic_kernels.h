@@ -119,7 +119,7 @@ void dot_tile(const std::byte* weights, int64_t row_bytes, const float* const* x
 #pragma GCC unroll 4
       for (int r = 0; r < kR; ++r)
         w[r] = Values::template load<S>(weights + r * row_bytes + (i + v * S::kLanes) * Values::kBytes);
-#pragma GCC unroll 4
+#pragma GCC unroll 6
       for (int c = 0; c < kC; ++c) {
         const typename S::F values = S::load(x[c] + i + v * S::kLanes);
 #pragma GCC unroll 4
@@ -153,20 +153,36 @@ void multiply_tile(const WeightMatrix& weight, int64_t row, const Column* column
                               [&](int r, int c, float value) { columns[c].out[row + r] = value; });
 }
 
-template <class S, class Values, int kR>
-void multiply_rows(const WeightMatrix& weight, int64_t row, std::span<const Column> columns) {
+// Sums of a tile, its weights and a column's values fill the registers.
+template <class S>
+inline constexpr int kDotRows = S::kLanes == 16 ? 4 : 2;
+template <class S>
+inline constexpr int kDotColumns = S::kLanes == 16 ? 6 : 3;
+
+// Rows [first, last) in groups of kR, then of halves of it.
+template <class S, class Values, int kR, int kC>
+void multiply_tiles_of(const WeightMatrix& weight, int64_t first, int64_t last, const Column* columns) {
+  for (; first + kR <= last; first += kR) multiply_tile<S, Values, kR, kC>(weight, first, columns);
+  if constexpr (kR > 1) {
+    if (first < last) multiply_tiles_of<S, Values, kR / 2, kC>(weight, first, last, columns);
+  }
+}
+
+// Some columns stay in the first cache levels while the rows pass by.
+template <class S, class Values, int kC>
+void multiply_values(const WeightMatrix& weight, int64_t first, int64_t last, std::span<const Column> columns) {
   const auto n = static_cast<int64_t>(columns.size());
   int64_t c = 0;
-  for (; c + 3 <= n; c += 3) multiply_tile<S, Values, kR, 3>(weight, row, columns.data() + c);
-  if (n - c == 2) multiply_tile<S, Values, kR, 2>(weight, row, columns.data() + c);
-  if (n - c == 1) multiply_tile<S, Values, kR, 1>(weight, row, columns.data() + c);
+  for (; c + kC <= n; c += kC) multiply_tiles_of<S, Values, kDotRows<S>, kC>(weight, first, last, columns.data() + c);
+  if constexpr (kC > 1) {
+    constexpr int kFewer = kC > 3 ? kC / 2 : kC - 1;
+    if (c < n) multiply_values<S, Values, kFewer>(weight, first, last, columns.subspan(static_cast<size_t>(c)));
+  }
 }
 
 template <class S, class Values>
 void multiply_values(const WeightMatrix& weight, int64_t first, int64_t last, std::span<const Column> columns) {
-  int64_t row = first;
-  for (; row + 2 <= last; row += 2) multiply_rows<S, Values, 2>(weight, row, columns);
-  if (row < last) multiply_rows<S, Values, 1>(weight, row, columns);
+  multiply_values<S, Values, kDotColumns<S>>(weight, first, last, columns);
 }
 
 // Block types against F32 activations (exact profile): a block row at a time, dequantised.
