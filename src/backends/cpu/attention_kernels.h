@@ -333,27 +333,32 @@ struct KeyPanel {
   }
 };
 
-// Adds the terms of kN heads, of which x has the codes of the first.
+// Codes of heads that follow one another.
+struct HeadCodes {
+  const int8_t* first;
+  int64_t width;
+  const int8_t* codes(int head) const { return first + head * width; }
+};
+
+// Adds the terms of kN heads from `head` on.
 template <class S, int kN>
 typename S::F add_heads(const KeyPanel<S>& panel, const IndexQueries& q, int64_t head, typename S::F score) {
   using F = typename S::F;
   const int64_t n_groups = q.width / kFp4Group;
-  const typename S::I ones = S::broadcast4("\1\0\1");
+  const typename S::I one = S::first_scale(S::broadcast4("\1\0\1"));
   F totals[kN];
   for (int c = 0; c < kN; ++c) totals[c] = S::zero();
   for (int64_t g = 0; g < n_groups; ++g) {
-    const int8_t* x[kN];
-    typename S::I products[kN];
-    for (int c = 0; c < kN; ++c) {
-      x[c] = q.codes + (head + c) * q.width + g * kFp4Group;
-      products[c] = S::zero_i();
-    }
-    S::template dot_small<8, kN>(panel.codes[g], x, ones, products);
+    typename S::I products[1][kN];
+    for (int c = 0; c < kN; ++c) products[0][c] = S::zero_i();
+    const int8_t* keys = panel.codes[g];
+    S::template dot_small<8, 1, kN>(&keys, HeadCodes{q.codes + head * q.width + g * kFp4Group, q.width}, &one,
+                                    products);
     const F scale = S::load(panel.scales[g]);
 #pragma GCC unroll 8
     for (int c = 0; c < kN; ++c) {
       const int64_t i = (head + c) * n_groups + g;
-      const F part = S::fma(S::to_float(products[c]), S::set1(q.scales[i]), S::set1(q.offsets[i]));
+      const F part = S::fma(S::to_float(products[0][c]), S::set1(q.scales[i]), S::set1(q.offsets[i]));
       totals[c] = S::fma(part, scale, totals[c]);
     }
   }

@@ -33,11 +33,11 @@ template <class Block>
 struct BlockTraits;
 template <>
 struct BlockTraits<BlockQ8_0> {
-  static constexpr bool kIs256 = false;
+  static constexpr bool kIs256 = false, kSigned = true;
 };
 template <>
 struct BlockTraits<BlockMXFP4> {
-  static constexpr bool kIs256 = false;
+  static constexpr bool kIs256 = false, kSigned = true;
 };
 template <>
 struct BlockTraits<BlockQ2_K> {
@@ -113,6 +113,7 @@ struct Iq2Group {
 
 template <class S>
 inline void unpack_codes(const BlockIQ2_XXS& block, int8_t* codes) {
+  if constexpr (requires { &S::expand_grid; }) return S::expand_grid(kIq2xxsGrid.data(), block.qs, codes);
   for (int g = 0; g < 8; ++g) {
     Iq2Group group;
     std::memcpy(&group, block.qs + 4 * g, sizeof(group));

@@ -1,8 +1,9 @@
 #pragma once
 
-// Products of block-quantised weights with many columns, through panels: kLanes weight rows unpacked and interleaved,
-// so that a lane is a weight row and sums over blocks run in their order without any reduction across lanes. Templates
-// over the vector operations S (generic_kernels.h).
+// Products of block-quantised weights with many columns, through panels: weight rows unpacked and interleaved, so that
+// a lane is a weight row and sums over blocks run in their order without any reduction across lanes. A panel is
+// kRowVectors vectors of rows, which share every broadcast of an activation. Templates over the vector operations S
+// (generic_kernels.h).
 
 #include <cstddef>
 #include <cstring>
@@ -13,19 +14,30 @@
 
 namespace ds4::cpu {
 
+// Rows of a tile are unpacked once for all columns; a segment of them fits the first cache levels.
+inline constexpr int64_t kTileRows = 32;
+inline constexpr int64_t kSegmentElements = 2048;
+
+template <class S>
+inline constexpr int kPanelRows = S::kRowVectors * S::kLanes;
+
+// excess: what columns that were raised by 128 add to a row's products, negated.
+
 template <class S>
 struct alignas(64) PanelBlock32 {
-  int8_t codes[32 * S::kLanes * S::kPlanes];  // as S::pack_32 leaves them
-  float scales[S::kLanes];
+  int8_t codes[S::kRowVectors][32 * S::kLanes * S::kPlanes];  // as S::pack_32 leaves them
+  float scales[kPanelRows<S>];
+  int32_t excess[kPanelRows<S>];
 };
 
 template <class S>
 struct alignas(64) PanelBlock256 {
-  int8_t codes[256 * S::kLanes];
-  int16_t scales[16 * S::kLanes * 2];  // [sub-block][row], twice
-  int16_t mins[8 * S::kLanes * 2];     // [pair of 16 elements][row][2]
-  float d[S::kLanes];
-  float dmin[S::kLanes];
+  int8_t codes[S::kRowVectors][256 * S::kLanes];
+  int16_t scales[S::kRowVectors][16 * S::kLanes];  // [pair of sub-blocks][row][2]
+  int16_t mins[S::kRowVectors][16 * S::kLanes];    // [pair of 16 elements][row][2]
+  float d[kPanelRows<S>];
+  float dmin[kPanelRows<S>];
+  int32_t excess[kPanelRows<S>];
 };
 
 template <class S, class Block>
@@ -59,116 +71,182 @@ float block_scale(const BlockIQ2_XXS& block) {
   return S::from_f16(block.d) * 0.125f;
 }
 
-// Block `index` of kLanes rows.
+// Block `index` of a panel's rows.
 template <class S, class Block>
 void pack_block(const std::byte* const* rows, int64_t index, PanelBlock32<S>& panel) {
   alignas(64) int8_t codes[S::kLanes][32];
-  const int8_t* parts[S::kLanes];
-  for (int r = 0; r < S::kLanes; ++r) {
-    const std::byte* data = rows[r] + index * static_cast<int64_t>(sizeof(Block));
-    const Block block = read_block<Block>(data);
-    panel.scales[r] = block_scale<S>(block);
-    if constexpr (std::is_same_v<Block, BlockQ8_0>) {
-      parts[r] = reinterpret_cast<const int8_t*>(data + offsetof(BlockQ8_0, qs));  // codes already
-    } else {
-      unpack_codes<S>(block, codes[r]);
-      parts[r] = codes[r];
+  for (int v = 0; v < S::kRowVectors; ++v) {
+    const int8_t* parts[S::kLanes];
+    for (int r = 0; r < S::kLanes; ++r) {
+      const std::byte* data = rows[v * S::kLanes + r] + index * static_cast<int64_t>(sizeof(Block));
+      const auto& block = *reinterpret_cast<const Block*>(data);  // at an even address where it has halves
+      panel.scales[v * S::kLanes + r] = block_scale<S>(block);
+      if constexpr (std::is_same_v<Block, BlockQ8_0>) {
+        parts[r] = reinterpret_cast<const int8_t*>(data + offsetof(BlockQ8_0, qs));  // codes already
+      } else {
+        unpack_codes<S>(block, codes[r]);
+        parts[r] = codes[r];
+      }
     }
+    S::pack_32(parts, panel.codes[v]);
+    if constexpr (S::kRaisesColumns) S::store_i(panel.excess + v * S::kLanes, S::excess_32(panel.codes[v]));
   }
-  S::pack_32(parts, panel.codes);
+}
+
+// [kLanes rows][16] -> [pair][row][2]
+template <class S>
+void interleave_pairs(const int16_t (*rows)[16], int16_t* pairs) {
+  const int8_t* parts[S::kLanes];
+  for (int r = 0; r < S::kLanes; ++r) parts[r] = reinterpret_cast<const int8_t*>(rows[r]);
+  S::interleave_32(parts, reinterpret_cast<int8_t*>(pairs));
+}
+
+// The scale of sub-block t, as S's products want it.
+template <class S>
+typename S::I sub_scale(const int16_t* scales, int t) {
+  const typename S::I pairs = S::load_i(scales + t / 2 * S::kLanes * 2);
+  return t % 2 == 0 ? S::first_scale(pairs) : S::second_scale(pairs);
+}
+
+template <class S>
+void store_excess_256(const int8_t* codes, const int16_t* scales, int32_t* excess) {
+  typename S::I sum = S::zero_i();
+  for (int t = 0; t < 8; ++t)
+    sum = S::add_scaled(sum, S::excess_32(codes + t * 32 * S::kLanes), sub_scale<S>(scales, t));
+  S::store_i(excess, sum);
 }
 
 template <class S, class Block>
 void pack_block(const std::byte* const* rows, int64_t index, PanelBlock256<S>& panel) {
   using Traits = BlockTraits<Block>;
   alignas(64) int8_t codes[S::kLanes][256];
-  for (int r = 0; r < S::kLanes; ++r) {
-    const Block block = read_block<Block>(rows[r] + index * static_cast<int64_t>(sizeof(Block)));
-    unpack_codes<S>(block, codes[r]);
-    int16_t scales[16];
-    int16_t mins[16];
-    unpack_scales<S>(block, scales, mins);
-    for (int t = 0; t < 256 / Traits::kSubElements; ++t) {
-      panel.scales[(t * S::kLanes + r) * 2] = scales[t];
-      panel.scales[(t * S::kLanes + r) * 2 + 1] = scales[t];
+  alignas(64) int16_t scales[S::kLanes][16] = {};
+  alignas(64) int16_t mins[S::kLanes][16];
+  for (int v = 0; v < S::kRowVectors; ++v) {
+    for (int r = 0; r < S::kLanes; ++r) {
+      // Blocks of this kind lie at even addresses.
+      const auto& block =
+          *reinterpret_cast<const Block*>(rows[v * S::kLanes + r] + index * static_cast<int64_t>(sizeof(Block)));
+      unpack_codes<S>(block, codes[r]);
+      unpack_scales<S>(block, scales[r], mins[r]);
+      panel.d[v * S::kLanes + r] = block_scale<S>(block);
+      if constexpr (Traits::kHasMins) panel.dmin[v * S::kLanes + r] = S::from_f16(block.dmin);
     }
-    panel.d[r] = block_scale<S>(block);
-    if constexpr (Traits::kHasMins) {
-      panel.dmin[r] = S::from_f16(block.dmin);
-      for (int t = 0; t < 16; ++t) panel.mins[(t / 2 * S::kLanes + r) * 2 + t % 2] = mins[t];
+    interleave_pairs<S>(scales, panel.scales[v]);
+    if constexpr (Traits::kHasMins) interleave_pairs<S>(mins, panel.mins[v]);
+    for (int first = 0; first < 256; first += 32) {
+      const int8_t* parts[S::kLanes];
+      for (int r = 0; r < S::kLanes; ++r) parts[r] = codes[r] + first;
+      S::interleave_32(parts, panel.codes[v] + first * S::kLanes);
     }
-  }
-  for (int first = 0; first < 256; first += 32) {
-    const int8_t* parts[S::kLanes];
-    for (int r = 0; r < S::kLanes; ++r) parts[r] = codes[r] + first;
-    S::interleave_32(parts, panel.codes + first * S::kLanes);
+    if constexpr (Traits::kSigned && S::kRaisesColumns)
+      store_excess_256<S>(panel.codes[v], panel.scales[v], panel.excess + v * S::kLanes);
   }
 }
+
+// Codes of columns a fixed distance apart; the sums of 32 of each.
+template <int64_t kStride>
+struct ColumnCodes {
+  const int8_t* first;
+  const int16_t* const* sums;
+  int64_t block;
+  const int8_t* codes(int c) const { return first + c * kStride; }
+  int sum(int c) const { return sums[c][block]; }
+};
 
 // What kN columns see of a segment of blocks.
 template <class S, int kN>
 struct ColumnTile {
-  const int8_t* codes[kN];
+  static constexpr int64_t kStride = kSegmentElements + 64;  // columns fall into different cache sets
+  alignas(64) int8_t codes[kN][kStride];
   const float* scales[kN];
   const int16_t* sums[kN];
 };
 
+template <class S, int kN>
+using Totals = typename S::F[S::kRowVectors][kN];
+
 template <class S, class Block, int kN>
-void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, ColumnTile<S, kN> x, typename S::F* totals) {
+void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, const ColumnTile<S, kN>& x, Totals<S, kN>& totals) {
+  constexpr int kV = S::kRowVectors;
   for (int64_t b = 0; b < n_blocks; ++b) {
-    typename S::I products[kN];
-    S::template dot_32<kN>(panel[b].codes, x.codes, x.sums, products);
-    const typename S::F scale = S::load(panel[b].scales);
+    typename S::I products[kV][kN];
+    const int8_t* codes[kV];
+    for (int v = 0; v < kV; ++v) codes[v] = panel[b].codes[v];
+    S::template dot_32<kV, kN>(codes, panel[b].excess, ColumnCodes<x.kStride>{x.codes[0] + b * 32, x.sums, b},
+                               products);
+#pragma GCC unroll 2
+    for (int v = 0; v < kV; ++v) {
+      const typename S::F scale = S::load(panel[b].scales + v * S::kLanes);
 #pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) {
-      totals[c] = S::add(totals[c], S::mul(S::mul(scale, S::set1(x.scales[c][b])), S::to_float(products[c])));
-      x.codes[c] += 32;
-      ++x.sums[c];
+      for (int c = 0; c < kN; ++c) {
+        const typename S::F factor = S::mul(scale, S::set1(x.scales[c][b]));
+        totals[v][c] = S::add(totals[v][c], S::mul(factor, S::to_float(products[v][c])));
+      }
     }
   }
 }
 
 template <class S, class Block, int kN>
-void multiply_panel(const PanelBlock256<S>* panel, int64_t n_blocks, ColumnTile<S, kN> x, typename S::F* totals) {
+[[gnu::always_inline]] inline void multiply_block(const PanelBlock256<S>& panel, ColumnCodes<ColumnTile<S, kN>::kStride> x,
+                    typename S::I (*products)[kN]) {
   using Traits = BlockTraits<Block>;
+  constexpr int kV = S::kRowVectors;
   constexpr int kSub = Traits::kSubElements;
-  for (int64_t b = 0; b < n_blocks; ++b) {
-    typename S::I products[kN];
-    for (int c = 0; c < kN; ++c) products[c] = S::zero_i();
-    for (int t = 0; t < 256 / kSub; ++t) {
-      const int8_t* codes = panel[b].codes + t * kSub * S::kLanes;
-      const typename S::I scale = S::load_i(panel[b].scales + t * S::kLanes * 2);
-      if constexpr (Traits::kSigned) {
-        S::template dot_signed<kN>(codes, x.codes, scale, products);
-      } else {
-        S::template dot_small<kSub / 4, kN>(codes, x.codes, scale, products);
-      }
-      for (int c = 0; c < kN; ++c) x.codes[c] += kSub;
-    }
-    const typename S::F d = S::load(panel[b].d);
+  for (int v = 0; v < kV; ++v) {
     for (int c = 0; c < kN; ++c) {
-      const typename S::F scale = S::set1(x.scales[c][b]);
-      typename S::F part = S::mul(S::mul(scale, d), S::to_float(products[c]));
-      if constexpr (Traits::kHasMins) {
-        typename S::I minima = S::zero_i();
-        for (int j = 0; j < 8; ++j)
-          minima = S::madd(minima, S::load_i(panel[b].mins + j * S::kLanes * 2), S::broadcast4(x.sums[c] + 2 * j));
-        part = S::sub(part, S::mul(S::mul(scale, S::load(panel[b].dmin)), S::to_float(minima)));
-        x.sums[c] += 16;
-      }
-      totals[c] = S::add(totals[c], part);
+      products[v][c] = Traits::kSigned && S::kRaisesColumns ? S::load_i(panel.excess + v * S::kLanes) : S::zero_i();
     }
+  }
+  for (int t = 0; t < 256 / kSub; ++t) {
+    const int8_t* codes[kV];
+    typename S::I scales[kV];
+    for (int v = 0; v < kV; ++v) {
+      codes[v] = panel.codes[v] + t * kSub * S::kLanes;
+      scales[v] = sub_scale<S>(panel.scales[v], t);
+    }
+    if constexpr (Traits::kSigned) {
+      S::template dot_signed<kV, kN>(codes, x, scales, products);
+    } else {
+      S::template dot_small<kSub / 4, kV, kN>(codes, x, scales, products);
+    }
+    x.first += kSub;
   }
 }
 
-// Rows of a tile are unpacked once for all columns; a segment of them fits the first cache levels.
-inline constexpr int64_t kTileRows = 32;
-inline constexpr int64_t kSegmentElements = 2048;
+template <class S, class Block, int kN>
+void multiply_panel(const PanelBlock256<S>* panel, int64_t n_blocks, const ColumnTile<S, kN>& x,
+                    Totals<S, kN>& totals) {
+  using Traits = BlockTraits<Block>;
+  constexpr int kV = S::kRowVectors;
+  for (int64_t b = 0; b < n_blocks; ++b) {
+    typename S::I products[kV][kN];
+    multiply_block<S, Block, kN>(panel[b], {x.codes[0] + b * 256, x.sums, b}, products);
+    for (int v = 0; v < kV; ++v) {
+      const typename S::F d = S::load(panel[b].d + v * S::kLanes);
+#pragma GCC unroll 8
+      for (int c = 0; c < kN; ++c) {
+        const typename S::F scale = S::set1(x.scales[c][b]);
+        typename S::F part = S::mul(S::mul(scale, d), S::to_float(products[v][c]));
+        if constexpr (Traits::kHasMins) {
+          typename S::I minima = S::zero_i();
+#pragma GCC unroll 8
+          for (int j = 0; j < 8; ++j)
+            minima = S::madd(minima, S::load_i(panel[b].mins[v] + j * S::kLanes * 2),
+                             S::broadcast4(x.sums[c] + b * 16 + 2 * j));
+          part = S::sub(part, S::mul(S::mul(scale, S::load(panel[b].dmin + v * S::kLanes)), S::to_float(minima)));
+        }
+        totals[v][c] = S::add(totals[v][c], part);
+      }
+    }
+  }
+}
 
 template <class S, class Block>
 struct PanelTile {
   static constexpr int64_t kBlocks = kSegmentElements / Block::kElements;
-  static constexpr int64_t kPanels = kTileRows / S::kLanes;
+  static constexpr int64_t kRows = kPanelRows<S>;
+  static constexpr int64_t kPanels = kTileRows / kRows;
 
   PanelBlock<S, Block> panels[kPanels][kBlocks];
   int64_t first_row = 0;
@@ -177,10 +255,10 @@ struct PanelTile {
   int64_t n_blocks = 0;
 
   void pack(const WeightMatrix& weight) {
-    for (int64_t p = 0; p * S::kLanes < n_rows; ++p) {
-      const std::byte* rows[S::kLanes];
-      for (int64_t r = 0; r < S::kLanes; ++r) {
-        const int64_t row = p * S::kLanes + r;
+    for (int64_t p = 0; p * kRows < n_rows; ++p) {
+      const std::byte* rows[kRows];
+      for (int64_t r = 0; r < kRows; ++r) {
+        const int64_t row = p * kRows + r;
         rows[r] = weight.data + (first_row + (row < n_rows ? row : n_rows - 1)) * weight.row_bytes;
       }
       for (int64_t b = 0; b < n_blocks; ++b) pack_block<S, Block>(rows, first_block + b, panels[p][b]);
@@ -188,24 +266,44 @@ struct PanelTile {
   }
 
   template <int kN>
-  void multiply(const Column* columns) const {
-    ColumnTile<S, kN> x;
+  void take(const Column* columns, ColumnTile<S, kN>& x) const {
+    const int64_t n = n_blocks * Block::kElements;
     for (int c = 0; c < kN; ++c) {
-      x.codes[c] = columns[c].codes + first_block * Block::kElements;
+      const int8_t* codes = columns[c].codes + first_block * Block::kElements;
+      if constexpr (S::kRaisesColumns && BlockTraits<Block>::kSigned) {
+        S::raise(codes, n, x.codes[c]);
+      } else {
+        for (int64_t i = 0; i < n; i += 32) std::memcpy(x.codes[c] + i, codes + i, 32);
+      }
       x.scales[c] = columns[c].scales + first_block;
       x.sums[c] = columns[c].sums + first_block * (BlockTraits<Block>::kIs256 ? 16 : 1);
     }
-    for (int64_t p = 0; p * S::kLanes < n_rows; ++p) {
-      const int64_t row = p * S::kLanes;
-      const int64_t n_valid = n_rows - row < S::kLanes ? n_rows - row : S::kLanes;
-      typename S::F totals[kN];
-      for (int c = 0; c < kN; ++c)
-        totals[c] = first_block == 0 ? S::zero() : load_rows(columns[c].out + first_row + row, n_valid);
+  }
+
+  template <int kN>
+  void multiply(const Column* columns) const {
+    ColumnTile<S, kN> x;
+    take(columns, x);
+    for (int64_t p = 0; p * kRows < n_rows; ++p) {
+      Totals<S, kN> totals;
+      for (int v = 0; v < S::kRowVectors; ++v) {
+        const int64_t row = p * kRows + v * S::kLanes;
+        for (int c = 0; c < kN; ++c)
+          totals[v][c] = first_block == 0 ? S::zero() : load_rows(columns[c].out + first_row + row, n_valid(row));
+      }
       multiply_panel<S, Block, kN>(panels[p], n_blocks, x, totals);
-      for (int c = 0; c < kN; ++c) store_rows(columns[c].out + first_row + row, totals[c], n_valid);
+      for (int v = 0; v < S::kRowVectors; ++v) {
+        const int64_t row = p * kRows + v * S::kLanes;
+        for (int c = 0; c < kN; ++c) store_rows(columns[c].out + first_row + row, totals[v][c], n_valid(row));
+      }
     }
   }
 
+  // Of the vector of rows from `row` of the tile on.
+  int64_t n_valid(int64_t row) const {
+    const int64_t n = n_rows - row;
+    return n < 0 ? 0 : n < S::kLanes ? n : S::kLanes;
+  }
   static typename S::F load_rows(const float* p, int64_t n) {
     if (n == S::kLanes) return S::load(p);
     float lanes[S::kLanes] = {};

@@ -12,7 +12,9 @@ namespace ds4::cpu {
 struct Avx2 {
   static constexpr int kLanes = 8;
   static constexpr int kColumns = 4;
+  static constexpr int kRowVectors = 1;
   static constexpr int kPlanes = 2;
+  static constexpr bool kRaisesColumns = false;
   using F = __m256;
   using I = __m256i;
 
@@ -95,50 +97,57 @@ struct Avx2 {
     }
   }
 
-  // sums[c] = products of 32 codes a row, any 8-bit weights; x_sums[c]: the sum of the column's 32 codes.
-  template <int kN>
-  static void dot_32(const int8_t* panel, const int8_t* const* x, const int16_t* const* x_sums, I* sums) {
+  // Scales of neighbouring sub-blocks in 16-bit pairs: the first, the second, in both halves of every lane.
+  static I first_scale(I pairs) { return _mm256_blend_epi16(pairs, _mm256_slli_epi32(pairs, 16), 0xAA); }
+  static I second_scale(I pairs) { return _mm256_blend_epi16(_mm256_srli_epi32(pairs, 16), pairs, 0xAA); }
+
+  // sums[v][c] = products of 32 codes a row, any 8-bit weights.
+  template <int kV, int kN, class Columns>
+  static void dot_32(const int8_t* const* panels, const int32_t*, Columns x, I (*sums)[kN]) {
+    static_assert(kV == 1);
     I low[kN];
     I high[kN];
     for (int c = 0; c < kN; ++c) low[c] = high[c] = zero_i();
 #pragma GCC unroll 2
     for (int step = 0; step < 8; ++step) {
-      const I w_low = load_i(panel + step * 64);
-      const I w_high = load_i(panel + step * 64 + 32);
+      const I w_low = load_i(panels[0] + step * 64);
+      const I w_high = load_i(panels[0] + step * 64 + 32);
 #pragma GCC unroll 4
       for (int c = 0; c < kN; ++c) {
-        const I codes = broadcast4(x[c] + step * 4);
+        const I codes = broadcast4(x.codes(c) + step * 4);
         low[c] = _mm256_add_epi16(low[c], _mm256_maddubs_epi16(w_low, codes));
         high[c] = _mm256_add_epi16(high[c], _mm256_maddubs_epi16(w_high, codes));
       }
     }
 #pragma GCC unroll 4
     for (int c = 0; c < kN; ++c) {
-      const I excess = _mm256_set1_epi32(-128 * *x_sums[c]);
-      sums[c] = madd(madd(excess, low[c], _mm256_set1_epi16(1)), high[c], _mm256_set1_epi16(16));
+      const I excess = _mm256_set1_epi32(-128 * x.sum(c));
+      sums[0][c] = madd(madd(excess, low[c], _mm256_set1_epi16(1)), high[c], _mm256_set1_epi16(16));
     }
   }
 
-  // sums[c] += scale * products of 4 * kSteps codes a row, where codes lie in [0, 15]: their pairs of a sub-block fit
-  // in 16 bits together. scale: the row's scale in both halves of every lane.
-  template <int kSteps, int kN>
-  static void dot_small(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
+  // sums[v][c] += scales[v] * products of 4 * kSteps codes a row, where codes lie in [0, 15]: their pairs of a
+  // sub-block fit in 16 bits together.
+  template <int kSteps, int kV, int kN, class Columns>
+  static void dot_small(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    static_assert(kV == 1);
     I parts[kN];
     for (int c = 0; c < kN; ++c) parts[c] = zero_i();
 #pragma GCC unroll 8
     for (int step = 0; step < kSteps; ++step) {
-      const I w = load_i(panel + step * 32);
+      const I w = load_i(panels[0] + step * 32);
 #pragma GCC unroll 4
       for (int c = 0; c < kN; ++c)
-        parts[c] = _mm256_add_epi16(parts[c], _mm256_maddubs_epi16(w, broadcast4(x[c] + step * 4)));
+        parts[c] = _mm256_add_epi16(parts[c], _mm256_maddubs_epi16(w, broadcast4(x.codes(c) + step * 4)));
     }
 #pragma GCC unroll 4
-    for (int c = 0; c < kN; ++c) sums[c] = madd(sums[c], parts[c], scale);
+    for (int c = 0; c < kN; ++c) sums[0][c] = madd(sums[0][c], parts[c], scales[0]);
   }
 
   // The same for 32 codes in [-43, 43]: three pairs of such products fit in 16 bits.
-  template <int kN>
-  static void dot_signed(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
+  template <int kV, int kN, class Columns>
+  static void dot_signed(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    static_assert(kV == 1);
 #pragma GCC unroll 3
     for (int first = 0; first < 8; first += 3) {
       I parts[kN];
@@ -146,16 +155,16 @@ struct Avx2 {
       const int last = first + 3 < 8 ? first + 3 : 8;
 #pragma GCC unroll 3
       for (int step = first; step < last; ++step) {
-        const I w = load_i(panel + step * 32);
+        const I w = load_i(panels[0] + step * 32);
         const I magnitude = _mm256_abs_epi8(w);
 #pragma GCC unroll 4
         for (int c = 0; c < kN; ++c) {
-          const I signed_x = _mm256_sign_epi8(broadcast4(x[c] + step * 4), w);
+          const I signed_x = _mm256_sign_epi8(broadcast4(x.codes(c) + step * 4), w);
           parts[c] = _mm256_add_epi16(parts[c], _mm256_maddubs_epi16(magnitude, signed_x));
         }
       }
 #pragma GCC unroll 4
-      for (int c = 0; c < kN; ++c) sums[c] = madd(sums[c], parts[c], scale);
+      for (int c = 0; c < kN; ++c) sums[0][c] = madd(sums[0][c], parts[c], scales[0]);
     }
   }
 

@@ -2,7 +2,8 @@
 
 // AVX-512 (F, BW, DQ, VL) with VNNI as the generic kernels want them (generic_kernels.h explains the interface).
 // vpdpbusd multiplies unsigned with signed bytes and never saturates. Codes that are never negative are its unsigned
-// side. Of others one side is made unsigned by adding 128, and 128 times the sum of the other side is taken off again.
+// side. Others meet activations that are made unsigned by adding 128, and 128 times the sum of the weights is taken off
+// again.
 // Users: isa_avx512.cc, isa_amx.cc, and tests with the instructions spelled out in plain C++ (tests/ops/emulated).
 
 #include <immintrin.h>
@@ -10,11 +11,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "backends/cpu/sign_bytes_x86.h"
+
 namespace ds4::cpu {
 
 struct Avx512 {
   static constexpr int kLanes = 16;
   static constexpr int kColumns = 8;
+  static constexpr int kRowVectors = 2;  // every broadcast of an activation serves two vectors of rows
   static constexpr int kPlanes = 1;
   using F = __m512;
   using I = __m512i;
@@ -83,81 +87,87 @@ struct Avx512 {
   // Products of 16-bit pairs, added to sum.
   static I madd(I sum, I a, I b) { return _mm512_dpwssd_epi32(sum, a, b); }
 
-  // Weights of 8 bits plus 128.
-  static void pack_32(const int8_t* const* rows, int8_t* panel) {
-    interleave_32(rows, panel);
-    for (int step = 0; step < 8; ++step) {
-      const I raised = _mm512_xor_si512(load_i(panel + step * 64), _mm512_set1_epi8(-128));
-      _mm512_storeu_si512(panel + step * 64, raised);
+  // Scales of neighbouring sub-blocks in 16-bit pairs: the first, the second, as dot_small and dot_signed want them.
+  static I first_scale(I pairs) { return _mm512_and_si512(pairs, _mm512_set1_epi32(0xFFFF)); }
+  static I second_scale(I pairs) { return _mm512_srli_epi32(pairs, 16); }
+
+  // Signed weights meet activations plus 128.
+  static constexpr bool kRaisesColumns = true;
+  static void pack_32(const int8_t* const* rows, int8_t* panel) { interleave_32(rows, panel); }
+  static void raise(const int8_t* codes, int64_t n, int8_t* raised) {
+    const I all_128 = _mm512_set1_epi8(-128);
+    int64_t i = 0;
+    for (; i + 64 <= n; i += 64)
+      _mm512_storeu_si512(raised + i, _mm512_xor_si512(_mm512_loadu_si512(codes + i), all_128));
+    if (i < n) {
+      const __m256i last = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + i));
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(raised + i), _mm256_xor_si256(last, _mm256_set1_epi8(-128)));
     }
   }
-
-  // sums[c] = products of 32 codes a row, any 8-bit weights; x_sums[c]: the sum of the column's 32 codes.
-  // panel [8 steps][16 rows][4], as pack_32 leaves it.
-  template <int kN>
-  static void dot_32(const int8_t* panel, const int8_t* const* x, const int16_t* const* x_sums, I* sums) {
-#pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) sums[c] = _mm512_set1_epi32(-128 * *x_sums[c]);
-#pragma GCC unroll 8
-    for (int step = 0; step < 8; ++step) {
-      const I w = load_i(panel + step * 64);
-#pragma GCC unroll 8
-      for (int c = 0; c < kN; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], w, broadcast4(x[c] + step * 4));
-    }
-  }
-
-  // The same for panels that interleave_32 left, without the columns' sums.
-  template <int kN>
-  static void dot_codes(const int8_t* panel, const int8_t* const* x, I* sums) {
-    alignas(32) uint8_t raised[kN][32];
-#pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) {
-      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(x[c]));
-      _mm256_store_si256(reinterpret_cast<__m256i*>(raised[c]), _mm256_xor_si256(codes, _mm256_set1_epi8(-128)));
-      sums[c] = zero_i();
-    }
+  // What that adds to the products of 32 codes a row, negated.
+  static I excess_32(const int8_t* panel) {
     const I all_128 = _mm512_set1_epi8(-128);  // as an unsigned byte
     I excess = zero_i();
+    for (int step = 0; step < 8; ++step) excess = _mm512_dpbusd_epi32(excess, all_128, load_i(panel + step * 64));
+    return _mm512_sub_epi32(zero_i(), excess);
+  }
+  static I add_scaled(I sum, I products, I scale) { return _mm512_add_epi32(sum, _mm512_mullo_epi32(products, scale)); }
+  static void store_i(void* p, I x) { _mm512_storeu_si512(p, x); }
+
+  // sums[v][c] = products of 32 codes a row of panels[v] [8 steps][16 rows][4] with column c, raised. excess: of the
+  // rows.
+  template <int kV, int kN, class Columns>
+  static void dot_32(const int8_t* const* panels, const int32_t* excess, Columns x, I (*sums)[kN]) {
+#pragma GCC unroll 2
+    for (int v = 0; v < kV; ++v) {
 #pragma GCC unroll 8
-    for (int step = 0; step < 8; ++step) {
-      const I w = load_i(panel + step * 64);
-      excess = _mm512_dpbusd_epi32(excess, all_128, w);
-#pragma GCC unroll 8
-      for (int c = 0; c < kN; ++c) sums[c] = _mm512_dpbusd_epi32(sums[c], broadcast4(raised[c] + step * 4), w);
+      for (int c = 0; c < kN; ++c) sums[v][c] = load_i(excess + v * kLanes);
     }
-#pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) sums[c] = _mm512_sub_epi32(sums[c], excess);
+    add_raised<kV, kN>(panels, x, sums);
   }
 
-  // sums[c] += scale * products of 4 * kSteps codes a row, where codes lie in [0, 15]: 16 products fit in 16 bits, so
-  // that they meet the scale in one instruction. scale: the row's scale in both halves of every lane.
-  template <int kSteps, int kN>
-  static void dot_small(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
+  // sums[v][c] += scales[v] * products of 4 * kSteps codes a row, where codes lie in [0, 15]: 16 products fit in 16
+  // bits, so that they meet the scale in one instruction.
+  template <int kSteps, int kV, int kN, class Columns>
+  static void dot_small(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
     static_assert(kSteps % 4 == 0);
-    const I low_scale = _mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF));
 #pragma GCC unroll 2
     for (int first = 0; first < kSteps; first += 4) {
-      I parts[kN];
-      for (int c = 0; c < kN; ++c) parts[c] = zero_i();
+      I parts[kV][kN];
+      for (int v = 0; v < kV; ++v) {
+        for (int c = 0; c < kN; ++c) parts[v][c] = zero_i();
+      }
 #pragma GCC unroll 4
       for (int step = first; step < first + 4; ++step) {
-        const I w = load_i(panel + step * 64);
+        I w[kV];
+        for (int v = 0; v < kV; ++v) w[v] = load_i(panels[v] + step * 64);
 #pragma GCC unroll 8
-        for (int c = 0; c < kN; ++c) parts[c] = _mm512_dpbusd_epi32(parts[c], w, broadcast4(x[c] + step * 4));
+        for (int c = 0; c < kN; ++c) {
+          const I codes = broadcast4(x.codes(c) + step * 4);
+          for (int v = 0; v < kV; ++v) parts[v][c] = _mm512_dpbusd_epi32(parts[v][c], w[v], codes);
+        }
       }
+#pragma GCC unroll 2
+      for (int v = 0; v < kV; ++v) {
 #pragma GCC unroll 8
-      for (int c = 0; c < kN; ++c) sums[c] = madd(sums[c], parts[c], low_scale);
+        for (int c = 0; c < kN; ++c) sums[v][c] = madd(sums[v][c], parts[v][c], scales[v]);
+      }
     }
   }
 
-  // The same for 32 codes of both signs.
-  template <int kN>
-  static void dot_signed(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
-    const I whole_scale = _mm512_and_si512(scale, _mm512_set1_epi32(0xFFFF));
-    I parts[kN];
-    dot_codes<kN>(panel, x, parts);
+  // The same for 32 codes of both signs and raised columns; the sums must begin with the scaled excess.
+  template <int kV, int kN, class Columns>
+  static void dot_signed(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    I parts[kV][kN];
+    for (int v = 0; v < kV; ++v) {
+      for (int c = 0; c < kN; ++c) parts[v][c] = zero_i();
+    }
+    add_raised<kV, kN>(panels, x, parts);
+#pragma GCC unroll 2
+    for (int v = 0; v < kV; ++v) {
 #pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) sums[c] = _mm512_add_epi32(sums[c], _mm512_mullo_epi32(parts[c], whole_scale));
+      for (int c = 0; c < kN; ++c) sums[v][c] = add_scaled(sums[v][c], parts[v][c], scales[v]);
+    }
   }
 
   // codes[i] = table[low nibble i], codes[i + 16] = table[high nibble i] of 16 bytes.
@@ -168,6 +178,22 @@ struct Avx512 {
     const __m256i nibbles = _mm256_and_si256(both, _mm256_set1_epi8(15));
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes),
                         _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(values), nibbles));
+  }
+
+  // 256 codes of IQ2_XXS: eight groups of four grid rows and their signs (block_codes.h).
+  static void expand_grid(const void* grid, const void* groups, int8_t* codes) {
+    const I words = load_i(groups);
+    alignas(32) uint8_t indices[32];
+    alignas(32) uint64_t signs[4];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(indices), _mm512_cvtepi64_epi32(words));
+    _mm256_store_si256(reinterpret_cast<__m256i*>(signs),
+                       sign_bytes(_mm512_cvtepi64_epi32(_mm512_srli_epi64(words, 32))));
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; ++i) {
+      const __m128i eight = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(indices + 8 * i));
+      const I magnitudes = _mm512_i64gather_epi64(_mm512_cvtepu8_epi64(eight), grid, 8);
+      _mm512_storeu_si512(codes + 64 * i, _mm512_mask_sub_epi8(magnitudes, signs[i], zero_i(), magnitudes));
+    }
   }
 
   // 32 codes of a row with 32 of a column, in eight sums.
@@ -189,6 +215,20 @@ struct Avx512 {
   }
 
  private:
+  template <int kV, int kN, class Columns>
+  static void add_raised(const int8_t* const* panels, Columns x, I (*sums)[kN]) {
+#pragma GCC unroll 8
+    for (int step = 0; step < 8; ++step) {
+      I w[kV];
+      for (int v = 0; v < kV; ++v) w[v] = load_i(panels[v] + step * 64);
+#pragma GCC unroll 8
+      for (int c = 0; c < kN; ++c) {
+        const I codes = broadcast4(x.codes(c) + step * 4);
+        for (int v = 0; v < kV; ++v) sums[v][c] = _mm512_dpbusd_epi32(sums[v][c], codes, w[v]);
+      }
+    }
+  }
+
   // [k]: words k and k + 4 of rows 0 to 3, then of rows 4 to 7.
   static void transpose_quarters(const int8_t* const* rows, I* words) {
     I r[4];

@@ -15,7 +15,9 @@ namespace ds4::cpu {
 struct Neon {
   static constexpr int kLanes = 4;
   static constexpr int kColumns = 8;
+  static constexpr int kRowVectors = 1;
   static constexpr int kPlanes = 1;
+  static constexpr bool kRaisesColumns = false;
   using F = float32x4_t;
   using I = int32x4_t;
 
@@ -83,26 +85,33 @@ struct Neon {
     return vaddq_s32(sum, vpaddq_s32(low, vmull_high_s16(x, y)));
   }
 
-  // sums[c] = products of 32 codes a row. panel [8 steps][4 rows][4].
-  template <int kN>
-  static void dot_32(const int8_t* panel, const int8_t* const* x, const int16_t* const*, I* sums) {
-    for (int c = 0; c < kN; ++c) sums[c] = zero_i();
-    add_dots<8, kN>(panel, x, sums);
+  // Scales of neighbouring sub-blocks in 16-bit pairs: the first, the second.
+  static I first_scale(I pairs) { return vshrq_n_s32(vshlq_n_s32(pairs, 16), 16); }
+  static I second_scale(I pairs) { return vshrq_n_s32(pairs, 16); }
+
+  // sums[v][c] = products of 32 codes a row. panels[v] [8 steps][4 rows][4].
+  template <int kV, int kN, class Columns>
+  static void dot_32(const int8_t* const* panels, const int32_t*, Columns x, I (*sums)[kN]) {
+    for (int v = 0; v < kV; ++v) {
+      for (int c = 0; c < kN; ++c) sums[v][c] = zero_i();
+      add_dots<8, kN>(panels[v], x, sums[v]);
+    }
   }
 
-  // sums[c] += scale * products of 4 * kSteps codes a row. scale: the row's scale in both halves of every lane.
-  template <int kSteps, int kN>
-  static void dot_small(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
-    const I whole_scale = vshrq_n_s32(scale, 16);
-    I parts[kN];
-    for (int c = 0; c < kN; ++c) parts[c] = zero_i();
-    add_dots<kSteps, kN>(panel, x, parts);
+  // sums[v][c] += scales[v] * products of 4 * kSteps codes a row.
+  template <int kSteps, int kV, int kN, class Columns>
+  static void dot_small(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    for (int v = 0; v < kV; ++v) {
+      I parts[kN];
+      for (int c = 0; c < kN; ++c) parts[c] = zero_i();
+      add_dots<kSteps, kN>(panels[v], x, parts);
 #pragma GCC unroll 8
-    for (int c = 0; c < kN; ++c) sums[c] = vmlaq_s32(sums[c], parts[c], whole_scale);
+      for (int c = 0; c < kN; ++c) sums[v][c] = vmlaq_s32(sums[v][c], parts[c], scales[v]);
+    }
   }
-  template <int kN>
-  static void dot_signed(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
-    dot_small<8, kN>(panel, x, scale, sums);
+  template <int kV, int kN, class Columns>
+  static void dot_signed(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    dot_small<8, kV, kN>(panels, x, scales, sums);
   }
 
   static int8x16_t load_codes(const void* p) { return vld1q_s8(static_cast<const int8_t*>(p)); }
@@ -133,8 +142,8 @@ struct Neon {
     return vcreate_u16(bits);
   }
 
-  template <int kSteps, int kN>
-  static void add_dots(const int8_t* panel, const int8_t* const* x, I* sums) {
+  template <int kSteps, int kN, class Columns>
+  static void add_dots(const int8_t* panel, Columns x, I* sums) {
     static_assert(kSteps % 4 == 0);
 #pragma GCC unroll 2
     for (int first = 0; first < kSteps; first += 4) {
@@ -143,7 +152,7 @@ struct Neon {
       for (int step = 0; step < 4; ++step) w[step] = load_codes(panel + (first + step) * 16);
 #pragma GCC unroll 8
       for (int c = 0; c < kN; ++c) {
-        const int8x16_t codes = load_codes(x[c] + first * 4);
+        const int8x16_t codes = load_codes(x.codes(c) + first * 4);
         sums[c] = vdotq_laneq_s32(sums[c], w[0], codes, 0);
         sums[c] = vdotq_laneq_s32(sums[c], w[1], codes, 1);
         sums[c] = vdotq_laneq_s32(sums[c], w[2], codes, 2);

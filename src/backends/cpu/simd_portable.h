@@ -14,7 +14,9 @@ namespace ds4::cpu {
 struct Portable {
   static constexpr int kLanes = 8;
   static constexpr int kColumns = 4;
+  static constexpr int kRowVectors = 1;
   static constexpr int kPlanes = 1;
+  static constexpr bool kRaisesColumns = false;
   struct F {
     float lane[kLanes];
   };
@@ -119,17 +121,27 @@ struct Portable {
         [&](int i) { return sum.lane[i] + low(a.lane[i]) * low(b.lane[i]) + high(a.lane[i]) * high(b.lane[i]); });
   }
 
-  template <int kN>
-  static void dot_32(const int8_t* panel, const int8_t* const* x, const int16_t* const*, I* sums) {
-    for (int c = 0; c < kN; ++c) sums[c] = dot_steps(8, panel, x[c]);
+  static I first_scale(I pairs) {
+    return each<I>([&](int i) { return low(pairs.lane[i]); });
   }
-  template <int kSteps, int kN>
-  static void dot_small(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
-    for (int c = 0; c < kN; ++c) add_scaled_products(dot_steps(kSteps, panel, x[c]), scale, sums[c]);
+  static I second_scale(I pairs) {
+    return each<I>([&](int i) { return high(pairs.lane[i]); });
   }
-  template <int kN>
-  static void dot_signed(const int8_t* panel, const int8_t* const* x, I scale, I* sums) {
-    dot_small<8, kN>(panel, x, scale, sums);
+  template <int kV, int kN, class Columns>
+  static void dot_32(const int8_t* const* panels, const int32_t*, Columns x, I (*sums)[kN]) {
+    for (int v = 0; v < kV; ++v) {
+      for (int c = 0; c < kN; ++c) sums[v][c] = dot_steps(8, panels[v], x.codes(c));
+    }
+  }
+  template <int kSteps, int kV, int kN, class Columns>
+  static void dot_small(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    for (int v = 0; v < kV; ++v) {
+      for (int c = 0; c < kN; ++c) add_scaled_products(dot_steps(kSteps, panels[v], x.codes(c)), scales[v], sums[v][c]);
+    }
+  }
+  template <int kV, int kN, class Columns>
+  static void dot_signed(const int8_t* const* panels, Columns x, const I* scales, I (*sums)[kN]) {
+    dot_small<8, kV, kN>(panels, x, scales, sums);
   }
 
   static void expand_nibbles(const uint8_t* packed, const int8_t* table, int8_t* codes) {
@@ -164,7 +176,7 @@ struct Portable {
     return sums;
   }
   static void add_scaled_products(I products, I scale, I& sum) {
-    for (int i = 0; i < kLanes; ++i) sum.lane[i] += products.lane[i] * low(scale.lane[i]);
+    for (int i = 0; i < kLanes; ++i) sum.lane[i] += products.lane[i] * scale.lane[i];
   }
 };
 

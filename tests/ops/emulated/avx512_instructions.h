@@ -150,6 +150,41 @@ inline Int512 slli_epi32(const Int512& a, unsigned count) {
   return each<Int512>(
       [&](int i) { return count > 31 ? 0 : static_cast<int32_t>(static_cast<uint32_t>(a.lane[i]) << count); });
 }
+inline Int512 srli_epi32(const Int512& a, unsigned count) {
+  return each<Int512>(
+      [&](int i) { return count > 31 ? 0 : static_cast<int32_t>(static_cast<uint32_t>(a.lane[i]) >> count); });
+}
+inline Int512 srli_epi64(const Int512& a, unsigned count) {
+  auto quads = std::bit_cast<std::array<uint64_t, 8>>(a);
+  for (uint64_t& quad : quads) quad = count > 63 ? 0 : quad >> count;
+  return std::bit_cast<Int512>(quads);
+}
+inline __m256i cvtepi64_epi32(const Int512& a) {
+  std::array<int32_t, 8> low;
+  for (size_t i = 0; i < 8; ++i) low[i] = a.lane[2 * i];
+  return std::bit_cast<__m256i>(low);
+}
+inline Int512 cvtepu8_epi64(__m128i a) {
+  const auto bytes = std::bit_cast<std::array<uint8_t, 16>>(a);
+  Quads512 quads;
+  for (size_t i = 0; i < 8; ++i) quads[i] = bytes[i];
+  return std::bit_cast<Int512>(quads);
+}
+inline Int512 i64gather_epi64(const Int512& index, const void* base, int scale) {
+  Quads512 quads = std::bit_cast<Quads512>(index);
+  for (int64_t& quad : quads) std::memcpy(&quad, static_cast<const std::byte*>(base) + quad * scale, sizeof(quad));
+  return std::bit_cast<Int512>(quads);
+}
+// Bytes whose bit in the mask is clear are those of src.
+inline Int512 mask_sub_epi8(const Int512& src, uint64_t mask, const Int512& a, const Int512& b) {
+  auto bytes = std::bit_cast<Bytes512>(src);
+  const auto a_bytes = std::bit_cast<Bytes512>(a);
+  const auto b_bytes = std::bit_cast<Bytes512>(b);
+  for (size_t i = 0; i < bytes.size(); ++i) {
+    if (((mask >> i) & 1) != 0) bytes[i] = static_cast<int8_t>(a_bytes[i] - b_bytes[i]);
+  }
+  return std::bit_cast<Int512>(bytes);
+}
 
 // Four products of an unsigned byte of `a` with a signed byte of `b`, and sum, modulo 2^32.
 inline int32_t dpbusd_lane(int32_t sum, uint32_t a, uint32_t b) {

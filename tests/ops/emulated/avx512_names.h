@@ -13,6 +13,9 @@
 #undef _mm512_shuffle_i32x4
 #undef _mm256_dpbusd_epi32
 #undef _mm512_slli_epi32
+#undef _mm512_srli_epi32
+#undef _mm512_srli_epi64
+#undef _mm512_i64gather_epi64
 #undef _tile_zero
 #undef _tile_loadd
 #undef _tile_stored
@@ -54,6 +57,12 @@
 #define _mm512_sub_epi32 ::ds4::emulated::sub_epi32
 #define _mm512_mullo_epi32 ::ds4::emulated::mullo_epi32
 #define _mm512_slli_epi32 ::ds4::emulated::slli_epi32
+#define _mm512_srli_epi32 ::ds4::emulated::srli_epi32
+#define _mm512_srli_epi64 ::ds4::emulated::srli_epi64
+#define _mm512_cvtepi64_epi32 ::ds4::emulated::cvtepi64_epi32
+#define _mm512_cvtepu8_epi64 ::ds4::emulated::cvtepu8_epi64
+#define _mm512_i64gather_epi64 ::ds4::emulated::i64gather_epi64
+#define _mm512_mask_sub_epi8 ::ds4::emulated::mask_sub_epi8
 #define _mm512_dpbusd_epi32 ::ds4::emulated::dpbusd_epi32
 #define _mm256_dpbusd_epi32 ::ds4::emulated::dpbusd_epi32_256
 #define _mm512_dpwssd_epi32 ::ds4::emulated::dpwssd_epi32
