@@ -32,7 +32,7 @@ struct EngineOptions {
   bool pin_threads = false;  // see ThreadPoolOptions
   NumericProfile profile = NumericProfile::kCanonical;
   std::optional<ChatFormat> chat_format;  // default: what the file says (key ds4.chat_format), else preview
-  int32_t prefill_chunk_tokens = 256;     // most prompt tokens of one step
+  int32_t prefill_chunk_tokens = 512;     // most prompt tokens of one step
   int32_t logits_rows = 0;                // most logits of one step, where one per slot is not enough
 };
 

@@ -20,7 +20,7 @@
 namespace ds4 {
 
 struct SchedulerOptions {
-  int32_t prefill_chunk_tokens = 256;
+  int32_t prefill_chunk_tokens = 512;
   int32_t n_vocab = 0;      // ids that a prompt may hold, and logits per row
   uint64_t first_seed = 1;  // requests without a seed take seeds derived from it, in order
 };

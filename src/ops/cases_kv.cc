@@ -494,6 +494,24 @@ void add_attention_cases(std::vector<OpCase>& cases) {
     add_attention_case(cases, {{.variant = "high_sink", .ratio = ratio, .stretches = {{0, 130, 2}}}, 2, 0, {}, 60.0f});
     add_attention_case(cases, {{.variant = "no_sink", .ratio = ratio, .stretches = {{0, 130, 2}}}, 2, 0, {}, -1e30f});
   }
+  // Rows of a prompt that may share their logits: while the window fills, when it is full, with rows of their own.
+  for (const int32_t n_heads : {1, 3, 4, 5}) {
+    for (const int32_t first : {118, 260}) {
+      const std::vector<Stretch> stretches = {{0, first, 19}, {1, 3, 9}};
+      for (const int32_t ratio : {0, 4, 128}) {
+        add_attention_case(
+            cases,
+            {{.variant = fmt::format("neighbours_at_{}", first), .ratio = ratio, .window = 128, .stretches = stretches},
+             n_heads});
+      }
+      add_attention_case(cases, {{.variant = fmt::format("neighbours_selected_at_{}", first),
+                                  .ratio = 4,
+                                  .window = 128,
+                                  .stretches = stretches},
+                                 n_heads,
+                                 21});
+    }
+  }
   for (const int32_t first : {126, 127, 128, 129})
     add_attention_case(
         cases, {{.variant = fmt::format("window_128_at_{}", first), .window = 128, .stretches = {{0, first, 2}}}});

@@ -140,6 +140,50 @@ TEST(RowKernelsTest, AttentionOverRaggedHeadsRowsAndChannelsHasTheSameBitsEveryw
   }
 }
 
+// Queries of unequal ranges, one of them empty, as they share a panel and one by one.
+TEST(RowKernelsTest, QueriesTogetherHaveTheBitsOfEachAlone) {
+  constexpr int64_t kWidth = 70;
+  constexpr int kRows[] = {64, 0, 1, 63};
+  const std::vector<float> values = make_values({}, 64 * kWidth, 2);
+  std::vector<const float*> rows;
+  for (int64_t r = 0; r < 64; ++r) rows.push_back(values.data() + r * kWidth);
+  for (const Target& target : targets()) {
+    const cpu::RowKernels& kernels = *target.kernels;
+    const auto panel = static_cast<size_t>(kernels.panel_heads);
+    for (const int64_t n_heads : {1, 3, 4}) {
+      const std::vector<float> query = make_values({.scale = 3.0f}, 4 * n_heads * kWidth, 1);
+      std::vector<float> panels(panel * kWidth + panel);
+      kernels.interleave_heads(query.data(), 4 * n_heads, kWidth, panels.data());
+      std::vector<float> logits(65 * panel);
+      kernels.logits(panels.data(), 4 * n_heads, rows.data(), 64, kWidth, logits.data());
+      std::vector<float> together_out(static_cast<size_t>(4 * n_heads * kWidth));
+      std::vector<float> alone_out = together_out;
+      std::vector<std::vector<float>> softmax(16, std::vector<float>(panel, 0.5f));
+      std::vector<const float*> logits_of[4];
+      std::vector<cpu::QueryRange> ranges;
+      for (int64_t q = 0; q < 4; ++q) {
+        for (size_t r = 0; r < 64; ++r) logits_of[q].push_back(logits.data() + r * panel + q * n_heads);
+        std::vector<float>* own = &softmax[static_cast<size_t>(4 * q)];
+        ranges.push_back({rows.data(),
+                          logits_of[q].data(),
+                          kRows[q],
+                          {own[0].data(), own[1].data(), together_out.data() + q * n_heads * kWidth}});
+        if (kRows[q] == 0) continue;
+        kernels.attend({panels.data() + q * n_heads, n_heads, kWidth, rows.data(), kRows[q]},
+                       {own[2].data(), own[3].data(), alone_out.data() + q * n_heads * kWidth});
+      }
+      kernels.attend_queries(ranges, n_heads, kWidth);
+      EXPECT_EQ(bytes_of(together_out), bytes_of(alone_out)) << target.name << " " << n_heads;
+      for (size_t q = 0; q < 4; ++q) {
+        for (size_t h = 0; h < static_cast<size_t>(n_heads); ++h) {
+          EXPECT_EQ(softmax[4 * q][h], softmax[4 * q + 2][h]) << target.name << " query " << q << " head " << h;
+          EXPECT_EQ(softmax[4 * q + 1][h], softmax[4 * q + 3][h]) << target.name << " query " << q << " head " << h;
+        }
+      }
+    }
+  }
+}
+
 // What lets threads share the ranges of a query.
 TEST(RowKernelsTest, ARangeOfItsOwnFoldsAsItDoesInPlace) {
   constexpr int64_t kHeads = 5;

@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // Products of block-quantised weights with many columns, through panels: weight rows unpacked and interleaved, so that
 // a lane is a weight row and sums over blocks run in their order without any reduction across lanes. A panel is
@@ -22,7 +23,6 @@ template <class S>
 inline constexpr int kPanelRows = S::kRowVectors * S::kLanes;
 
 // excess: what columns that were raised by 128 add to a row's products, negated.
-
 template <class S>
 struct alignas(64) PanelBlock32 {
   int8_t codes[S::kRowVectors][32 * S::kLanes * S::kPlanes];  // as S::pack_32 leaves them
@@ -173,8 +173,8 @@ void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, const Column
     typename S::I products[kV][kN];
     const int8_t* codes[kV];
     for (int v = 0; v < kV; ++v) codes[v] = panel[b].codes[v];
-    S::template dot_32<kV, kN>(codes, panel[b].excess, ColumnCodes<x.kStride>{x.codes[0] + b * 32, x.sums, b},
-                               products);
+    S::template dot_32<kV, kN>(codes, panel[b].excess,
+                               ColumnCodes<ColumnTile<S, kN>::kStride>{x.codes[0] + b * 32, x.sums, b}, products);
 #pragma GCC unroll 2
     for (int v = 0; v < kV; ++v) {
       const typename S::F scale = S::load(panel[b].scales + v * S::kLanes);
@@ -187,9 +187,11 @@ void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, const Column
   }
 }
 
+// Inlined, so that the products stay in registers.
 template <class S, class Block, int kN>
-[[gnu::always_inline]] inline void multiply_block(const PanelBlock256<S>& panel, ColumnCodes<ColumnTile<S, kN>::kStride> x,
-                    typename S::I (*products)[kN]) {
+[[gnu::always_inline]] inline void multiply_block(const PanelBlock256<S>& panel,
+                                                  ColumnCodes<ColumnTile<S, kN>::kStride> x,
+                                                  typename S::I (*products)[kN]) {
   using Traits = BlockTraits<Block>;
   constexpr int kV = S::kRowVectors;
   constexpr int kSub = Traits::kSubElements;

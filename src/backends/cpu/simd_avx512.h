@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // AVX-512 (F, BW, DQ, VL) with VNNI as the generic kernels want them (generic_kernels.h explains the interface).
 // vpdpbusd multiplies unsigned with signed bytes and never saturates. Codes that are never negative are its unsigned

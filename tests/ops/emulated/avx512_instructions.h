@@ -1,4 +1,5 @@
 #pragma once
+// size-check: templates
 
 // The AVX-512 instructions that backends/cpu/simd_avx512.h uses, in plain C++ after the vendor's description of each,
 // so that its kernels run on processors without them. Instructions up to AVX2 stay the compiler's; avx512_names.h puts
