@@ -333,6 +333,9 @@ struct KeyPanel {
   }
 };
 
+template <class S>
+inline constexpr int kScoredHeads = S::kLanes == 16 ? 8 : S::kColumns;
+
 // Codes of heads that follow one another.
 struct HeadCodes {
   const int8_t* first;
@@ -384,7 +387,7 @@ void index_scores(const IndexQueries& queries, const IndexKeys& keys, float* sco
     panel.pack(keys, first, queries.width);
     IndexQueries one = queries;
     for (int64_t q = 0; q < queries.n_queries; ++q) {
-      store_some<S>(scores + q * stride + first, add_all_heads<S, S::kColumns>(panel, one, 0, S::zero()),
+      store_some<S>(scores + q * stride + first, add_all_heads<S, kScoredHeads<S>>(panel, one, 0, S::zero()),
                     keys.n_rows - first);
       one.codes += queries.n_heads * queries.width;
       one.scales += n_groups;

@@ -164,10 +164,13 @@ struct ColumnTile {
 };
 
 template <class S, int kN>
-using Totals = typename S::F[S::kRowVectors][kN];
+struct Totals {
+  typename S::F at[S::kRowVectors][kN];
+};
 
 template <class S, class Block, int kN>
-void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, const ColumnTile<S, kN>& x, Totals<S, kN>& totals) {
+Totals<S, kN> multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, const ColumnTile<S, kN>& x,
+                             Totals<S, kN> totals) {
   constexpr int kV = S::kRowVectors;
   for (int64_t b = 0; b < n_blocks; ++b) {
     typename S::I products[kV][kN];
@@ -181,10 +184,11 @@ void multiply_panel(const PanelBlock32<S>* panel, int64_t n_blocks, const Column
 #pragma GCC unroll 8
       for (int c = 0; c < kN; ++c) {
         const typename S::F factor = S::mul(scale, S::set1(x.scales[c][b]));
-        totals[v][c] = S::add(totals[v][c], S::mul(factor, S::to_float(products[v][c])));
+        totals.at[v][c] = S::add(totals.at[v][c], S::mul(factor, S::to_float(products[v][c])));
       }
     }
   }
+  return totals;
 }
 
 // Inlined, so that the products stay in registers.
@@ -217,8 +221,8 @@ template <class S, class Block, int kN>
 }
 
 template <class S, class Block, int kN>
-void multiply_panel(const PanelBlock256<S>* panel, int64_t n_blocks, const ColumnTile<S, kN>& x,
-                    Totals<S, kN>& totals) {
+Totals<S, kN> multiply_panel(const PanelBlock256<S>* panel, int64_t n_blocks, const ColumnTile<S, kN>& x,
+                             Totals<S, kN> totals) {
   using Traits = BlockTraits<Block>;
   constexpr int kV = S::kRowVectors;
   for (int64_t b = 0; b < n_blocks; ++b) {
@@ -238,10 +242,11 @@ void multiply_panel(const PanelBlock256<S>* panel, int64_t n_blocks, const Colum
                              S::broadcast4(x.sums[c] + b * 16 + 2 * j));
           part = S::sub(part, S::mul(S::mul(scale, S::load(panel[b].dmin + v * S::kLanes)), S::to_float(minima)));
         }
-        totals[v][c] = S::add(totals[v][c], part);
+        totals.at[v][c] = S::add(totals.at[v][c], part);
       }
     }
   }
+  return totals;
 }
 
 template <class S, class Block>
@@ -291,12 +296,12 @@ struct PanelTile {
       for (int v = 0; v < S::kRowVectors; ++v) {
         const int64_t row = p * kRows + v * S::kLanes;
         for (int c = 0; c < kN; ++c)
-          totals[v][c] = first_block == 0 ? S::zero() : load_rows(columns[c].out + first_row + row, n_valid(row));
+          totals.at[v][c] = first_block == 0 ? S::zero() : load_rows(columns[c].out + first_row + row, n_valid(row));
       }
-      multiply_panel<S, Block, kN>(panels[p], n_blocks, x, totals);
+      totals = multiply_panel<S, Block, kN>(panels[p], n_blocks, x, totals);
       for (int v = 0; v < S::kRowVectors; ++v) {
         const int64_t row = p * kRows + v * S::kLanes;
-        for (int c = 0; c < kN; ++c) store_rows(columns[c].out + first_row + row, totals[v][c], n_valid(row));
+        for (int c = 0; c < kN; ++c) store_rows(columns[c].out + first_row + row, totals.at[v][c], n_valid(row));
       }
     }
   }
@@ -320,14 +325,15 @@ struct PanelTile {
   }
 };
 
-// body(columns) in groups of kN, then of halves of it.
+// In groups of kN, then of fewer.
 template <int kN, class Tile>
 void multiply_columns(const Tile& tile, std::span<const Column> columns) {
   const auto n = static_cast<int64_t>(columns.size());
   int64_t c = 0;
   for (; c + kN <= n; c += kN) tile.template multiply<kN>(columns.data() + c);
   if constexpr (kN > 1) {
-    if (c < n) multiply_columns<kN / 2>(tile, columns.subspan(static_cast<size_t>(c)));
+    constexpr int kFewer = kN > 4 ? 4 : kN / 2;
+    if (c < n) multiply_columns<kFewer>(tile, columns.subspan(static_cast<size_t>(c)));
   }
 }
 

@@ -18,8 +18,10 @@ namespace ds4::cpu {
 
 struct Avx512 {
   static constexpr int kLanes = 16;
-  static constexpr int kColumns = 8;
-  static constexpr int kRowVectors = 2;  // every broadcast of an activation serves two vectors of rows
+  // Every broadcast of an activation serves two vectors of rows. Twelve products and their totals fit in registers;
+  // what spilled beside the loads of scales would wait for addresses that look alike.
+  static constexpr int kColumns = 6;
+  static constexpr int kRowVectors = 2;
   static constexpr int kPlanes = 1;
   using F = __m512;
   using I = __m512i;
