@@ -26,7 +26,9 @@ struct Target {
 };
 
 std::vector<Target> emulated_targets() {
-  std::vector<Target> all = {{"emulated avx512", emulated_avx512_kernels()}, {"emulated amx", emulated_amx_kernels()}};
+  std::vector<Target> all = {{"emulated avx512", emulated_avx512_kernels()},
+                             {"emulated avx512 with vbmi", emulated_vbmi_kernels()},
+                             {"emulated amx", emulated_amx_kernels()}};
   std::erase_if(all, [](const Target& target) { return target.kernels == nullptr; });
   return all;
 }

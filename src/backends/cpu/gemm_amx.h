@@ -363,10 +363,12 @@ void multiply_tiles(const WeightMatrix& weight, int64_t first, int64_t last, std
   _tile_release();
 }
 
+// Few columns leave most of a tile idle.
+inline constexpr size_t kMostColumnsWithoutTiles = 8;
+
 inline void multiply_amx(const WeightMatrix& weight, ActivationForm form, int64_t first, int64_t last,
                          std::span<const Column> columns) {
-  // Few columns leave most of a tile idle.
-  if (form == ActivationForm::kReal || columns.size() <= Avx512::kColumns)
+  if (form == ActivationForm::kReal || columns.size() <= kMostColumnsWithoutTiles)
     return multiply_x86<Avx512>(weight, form, first, last, columns);
   switch (weight.type) {
     case DType::kQ8_0: return multiply_tiles<BlockQ8_0>(weight, first, last, columns);

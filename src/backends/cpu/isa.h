@@ -12,4 +12,9 @@ const Kernels* avx512_kernels();
 const Kernels* amx_kernels();
 const Kernels* neon_kernels();
 
+// What processors with VBMI and GFNI beside the instructions of avx512_kernels do faster. False: nothing was done.
+bool has_vbmi();
+bool multiply_few_vbmi(const WeightMatrix& weight, ActivationForm form, int64_t first, int64_t last,
+                       std::span<const Column> columns);
+
 }  // namespace ds4::cpu

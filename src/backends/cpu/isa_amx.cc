@@ -24,12 +24,19 @@ bool has_tiles() {
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }
 
+// Every processor with tiles has VBMI; a virtual machine may hide it.
+void multiply(const WeightMatrix& weight, ActivationForm form, int64_t first, int64_t last,
+              std::span<const Column> columns) {
+  if (columns.size() > kMostColumnsWithoutTiles || !multiply_few_vbmi(weight, form, first, last, columns))
+    multiply_amx(weight, form, first, last, columns);
+}
+
 }  // namespace
 
 const Kernels* amx_kernels() {
-  static constexpr Kernels kTable = {Isa::kAmx,    quantize_q8_0<Avx512>, quantize_q8_k<Avx512>,
-                                     multiply_amx, dot<Avx512>,           &kRowKernels<Avx512>};
-  static const bool runs = avx512_kernels() != nullptr && has_tiles();
+  static constexpr Kernels kTable = {Isa::kAmx, quantize_q8_0<Avx512>, quantize_q8_k<Avx512>,
+                                     multiply,  dot<Avx512>,           &kRowKernels<Avx512>};
+  static const bool runs = avx512_kernels() != nullptr && has_vbmi() && has_tiles();
   return runs ? &kTable : nullptr;
 }
 

@@ -1,9 +1,9 @@
 #pragma once
 // size-check: templates
 
-// The AVX-512 instructions that backends/cpu/simd_avx512.h uses, in plain C++ after the vendor's description of each,
-// so that its kernels run on processors without them. Instructions up to AVX2 stay the compiler's; avx512_names.h puts
-// these functions in the place of the others. Pure functions, any thread.
+// The AVX-512 instructions that backends/cpu/simd_avx512.h and gemv_avx512.h use, in plain C++ after the vendor's
+// description of each, so that their kernels run on processors without them. Instructions up to AVX2 stay the
+// compiler's; avx512_names.h puts these functions in the place of the others. Pure functions, any thread.
 
 #include <immintrin.h>
 
@@ -220,6 +220,25 @@ inline Int512 dpwssd_epi32(const Int512& sum, const Int512& a, const Int512& b) 
   });
 }
 
+inline Int512 castsi128_si512(__m128i a) {  // the rest is undefined: not zero here
+  Int512 result = set1_epi8(0x5A);
+  std::memcpy(result.lane, &a, sizeof(a));
+  return result;
+}
+inline Int512 inserti32x4(Int512 a, __m128i b, int quarter) {
+  std::memcpy(a.lane + 4 * quarter, &b, sizeof(b));
+  return a;
+}
+inline Int512 broadcast_i32x4(__m128i a) {
+  Int512 result;
+  for (int quarter = 0; quarter < 4; ++quarter) std::memcpy(result.lane + 4 * quarter, &a, sizeof(a));
+  return result;
+}
+inline Int512 broadcast_i64x4(__m256i a) {
+  Int512 result;
+  for (int half = 0; half < 2; ++half) std::memcpy(result.lane + 8 * half, &a, sizeof(a));
+  return result;
+}
 inline Int512 castsi256_si512(__m256i a) {  // the upper half is undefined: not zero here
   Int512 result = set1_epi8(0x5A);
   std::memcpy(result.lane, &a, sizeof(a));

@@ -1,10 +1,11 @@
 #pragma once
 
-// Gives the emulated instructions the names of the real ones. Include before backends/cpu/simd_avx512.h or gemm_amx.h,
-// in one translation unit only, which must not use the real ones.
+// Gives the emulated instructions the names of the real ones. Include before backends/cpu/simd_avx512.h, gemv_avx512.h
+// or gemm_amx.h, in one translation unit only, which must not use the real ones.
 
 #include "ops/emulated/amx_instructions.h"
 #include "ops/emulated/avx512_instructions.h"
+#include "ops/emulated/vbmi_instructions.h"
 
 // The compiler's own macros go; clang has them, g++ without optimisation too.
 #undef _mm512_extractf32x8_ps
@@ -13,9 +14,14 @@
 #undef _mm512_shuffle_i32x4
 #undef _mm256_dpbusd_epi32
 #undef _mm512_slli_epi32
+#undef _mm512_gf2p8affine_epi64_epi8
+#undef _mm512_i32gather_epi32
+#undef _mm512_i64gather_epi64
+#undef _mm512_inserti32x4
+#undef _mm512_shuffle_ps
+#undef _mm512_srli_epi16
 #undef _mm512_srli_epi32
 #undef _mm512_srli_epi64
-#undef _mm512_i64gather_epi64
 #undef _tile_zero
 #undef _tile_loadd
 #undef _tile_stored
@@ -75,6 +81,32 @@
 #define _mm512_shuffle_i32x4 ::ds4::emulated::shuffle_i32x4
 #define _mm512_maskz_loadu_ps ::ds4::emulated::maskz_loadu_ps
 #define _mm512_mask_storeu_ps ::ds4::emulated::mask_storeu_ps
+#define _mm512_set1_epi16 ::ds4::emulated::set1_epi16
+#define _mm512_set1_epi64 ::ds4::emulated::set1_epi64
+#define _mm512_or_si512 ::ds4::emulated::or_si512
+#define _mm512_add_epi8 ::ds4::emulated::add_epi8
+#define _mm512_mullo_epi16 ::ds4::emulated::mullo_epi16
+#define _mm512_srli_epi16 ::ds4::emulated::srli_epi16
+#define _mm512_packs_epi32 ::ds4::emulated::packs_epi32
+#define _mm512_cvtepi32_epi16 ::ds4::emulated::cvtepi32_epi16
+#define _mm512_shuffle_ps ::ds4::emulated::shuffle_ps
+#define _mm512_shuffle_epi8 ::ds4::emulated::shuffle_epi8
+#define _mm512_unpacklo_epi8 ::ds4::emulated::unpacklo_epi8
+#define _mm512_unpackhi_epi8 ::ds4::emulated::unpackhi_epi8
+#define _mm512_unpacklo_epi16 ::ds4::emulated::unpacklo_epi16
+#define _mm512_unpackhi_epi16 ::ds4::emulated::unpackhi_epi16
+#define _mm512_permutex2var_epi64 ::ds4::emulated::permutex2var_epi64
+#define _mm512_i32gather_epi32 ::ds4::emulated::i32gather_epi32
+#define _mm512_movepi8_mask ::ds4::emulated::movepi8_mask
+#define _mm512_mask_mov_epi8 ::ds4::emulated::mask_mov_epi8
+#define _mm512_permutexvar_epi8 ::ds4::emulated::permutexvar_epi8
+#define _mm512_mask_permutexvar_epi8 ::ds4::emulated::mask_permutexvar_epi8
+#define _mm512_multishift_epi64_epi8 ::ds4::emulated::multishift_epi64_epi8
+#define _mm512_gf2p8affine_epi64_epi8 ::ds4::emulated::gf2p8affine_epi64_epi8
+#define _mm512_castsi128_si512 ::ds4::emulated::castsi128_si512
+#define _mm512_inserti32x4 ::ds4::emulated::inserti32x4
+#define _mm512_broadcast_i32x4 ::ds4::emulated::broadcast_i32x4
+#define _mm512_broadcast_i64x4 ::ds4::emulated::broadcast_i64x4
 #define _tile_loadconfig ::ds4::emulated::tile_loadconfig
 #define _tile_release ::ds4::emulated::tile_release
 #define _tile_zero ::ds4::emulated::tile_zero

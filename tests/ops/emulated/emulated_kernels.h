@@ -9,6 +9,7 @@ namespace ds4::test {
 
 // Null where the build cannot hold them: they need an x86-64 with AVX2 for the instructions that are not new.
 const cpu::Kernels* emulated_avx512_kernels();
+const cpu::Kernels* emulated_vbmi_kernels();  // the former with VBMI and GFNI
 const cpu::Kernels* emulated_amx_kernels();
 
 }  // namespace ds4::test
