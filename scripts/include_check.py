@@ -24,12 +24,13 @@ LIBRARIES = {
                    "src/tools/*", "tests/*"],
     "CLI/*": ["src/tools/common/options.cc", "src/tools/*/main.cc"],
     "histedit.h": ["src/tools/cli/line_editor.cc"],
+    "xxh*.h": ["src/session/hash.cc"],
     "pcre2.h": ["tests/text/*"],
     "gtest/*": ["tests/*"],
     "gmock/*": ["tests/*"],
 }
 SYSTEM = re.compile(r"[a-z0-9_]+|(?:sys|linux|arpa|netinet)/\w+\.h|\w*intrin\.h|arm_neon\.h|"
-                    r"(?:unistd|langinfo|locale|fcntl|signal|termios|poll|time|stdio|stdlib|string|errno|math|pthread|sched|netdb)\.h")
+                    r"(?:unistd|dirent|langinfo|locale|fcntl|signal|termios|poll|time|stdio|stdlib|string|errno|math|pthread|sched|netdb)\.h")
 INCLUDE = re.compile(r'^\s*#\s*include\s+([<"])([^>"]+)[>"]', re.M)
 
 

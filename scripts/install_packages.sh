@@ -10,7 +10,7 @@ set -euo pipefail
 
 # A program counts as installed when the command exists, wherever it came from (command:package).
 programs=(g++:g++ cmake:cmake ninja:ninja-build ccache:ccache pkg-config:pkg-config)
-libraries=(libfmt-dev nlohmann-json3-dev libcli11-dev libboost-dev libssl-dev libedit-dev)
+libraries=(libfmt-dev nlohmann-json3-dev libcli11-dev libboost-dev libssl-dev libedit-dev libxxhash-dev)
 for option in "$@"; do
   case $option in
     --tests) ;;

@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -47,8 +48,8 @@ Result<void> sync_directory_of(const std::string& path) {
 
 }  // namespace
 
-Result<File> File::open_with(const std::string& path, int flags) {
-  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC, 0666);
+Result<File> File::open_with(const std::string& path, int flags, unsigned mode) {
+  const int descriptor = ::open(path.c_str(), flags | O_CLOEXEC, mode);
   if (descriptor < 0) return system_error((flags & O_CREAT) != 0 ? "create" : "open", path);
   return File(path, descriptor);
 }
@@ -56,6 +57,7 @@ Result<File> File::open_with(const std::string& path, int flags) {
 Result<File> File::open_for_reading(const std::string& path) { return open_with(path, O_RDONLY); }
 Result<File> File::open_for_writing(const std::string& path) { return open_with(path, O_RDWR | O_CREAT); }
 Result<File> File::create_new(const std::string& path) { return open_with(path, O_RDWR | O_CREAT | O_EXCL); }
+Result<File> File::create_private(const std::string& path) { return open_with(path, O_RDWR | O_CREAT | O_EXCL, 0600); }
 
 File::File(File&& other) noexcept : path_(std::move(other.path_)), descriptor_(std::exchange(other.descriptor_, -1)) {}
 
@@ -114,6 +116,12 @@ Result<void> File::truncate(uint64_t size_bytes) {
 Result<void> File::sync() {
   if (fsync(descriptor_) != 0) return system_error("sync", path_);
   return {};
+}
+
+Result<void> File::lock() {
+  if (flock(descriptor_, LOCK_EX | LOCK_NB) == 0) return {};
+  if (errno == EWOULDBLOCK) return make_error(ErrorCode::kBusy, "{}: another process has locked it", path_);
+  return system_error("lock", path_);
 }
 
 Result<void> File::close() {

@@ -22,6 +22,8 @@ class File {
   static Result<File> open_for_writing(const std::string& path);
   // Fails with kInvalidArgument when the file exists already.
   static Result<File> create_new(const std::string& path);
+  // The same, for its owner's eyes only (mode 0600).
+  static Result<File> create_private(const std::string& path);
 
   File(File&& other) noexcept;
   File& operator=(File&& other) noexcept;
@@ -36,13 +38,15 @@ class File {
   Result<void> write_at(uint64_t offset, std::span<const std::byte> bytes);
   Result<void> truncate(uint64_t size_bytes);
   Result<void> sync();  // data reaches the disk
+  // Takes the file for this object until it is closed. Error: kBusy when another one, of any process, has it.
+  Result<void> lock();
   // Closes now; reports what the destructor cannot.
   Result<void> close();
 
  private:
   friend class MappedFile;
   File(std::string path, int descriptor) : path_(std::move(path)), descriptor_(descriptor) {}
-  static Result<File> open_with(const std::string& path, int flags);
+  static Result<File> open_with(const std::string& path, int flags, unsigned mode = 0666);
 
   std::string path_;
   int descriptor_ = -1;

@@ -30,6 +30,8 @@ class DsmlParser {
 
   // The block's closer was seen; more input is ignored. A call open until then has ended.
   bool closed() const { return closed_; }
+  // Nothing was begun that has not ended.
+  bool at_rest() const { return closed_ || (!in_call_ && !in_value_ && buffer_.empty()); }
   // Calls that got their ToolCallEnd.
   size_t n_calls() const { return n_calls_; }
 

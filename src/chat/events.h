@@ -11,11 +11,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
 
 #include "base/error.h"
+#include "chat/sampled_calls.h"
 
 namespace ds4 {
 
@@ -32,6 +34,7 @@ struct TextDelta {
 struct ToolCallBegin {
   size_t index = 0;
   std::string name;
+  std::string id{};  // from the server on; the engine knows none
   bool operator==(const ToolCallBegin&) const = default;
 };
 
@@ -81,6 +84,7 @@ struct Usage {
 struct Finished {
   FinishReason reason = FinishReason::kStop;
   Usage usage;
+  std::optional<SampledCalls> sampled_calls{};  // those of the turn, for ReplayMap
   bool operator==(const Finished&) const = default;
 };
 

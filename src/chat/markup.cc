@@ -33,15 +33,23 @@ Markup spelled_markup() {
 
 Markup token_markup() { return make_markup({kThinkBeginByte}, {kThinkEndByte}, {kDsmlByte}); }
 
+std::optional<ControlToken> control_of_markup_byte(char byte) {
+  switch (byte) {
+    case kThinkBeginByte: return ControlToken::kThinkBegin;
+    case kThinkEndByte: return ControlToken::kThinkEnd;
+    case kDsmlByte: return ControlToken::kDsml;
+    default: return std::nullopt;
+  }
+}
+
 std::string spell_controls(std::string_view text) {
   std::string spelled;
   spelled.reserve(text.size());
   for (const char c : text) {
-    switch (c) {
-      case kThinkBeginByte: spelled += control_token_text(ControlToken::kThinkBegin); break;
-      case kThinkEndByte: spelled += control_token_text(ControlToken::kThinkEnd); break;
-      case kDsmlByte: spelled += control_token_text(ControlToken::kDsml); break;
-      default: spelled.push_back(c);
+    if (const std::optional<ControlToken> control = control_of_markup_byte(c)) {
+      spelled += control_token_text(*control);
+    } else {
+      spelled.push_back(c);
     }
   }
   return spelled;

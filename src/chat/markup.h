@@ -6,6 +6,7 @@
 // Values and pure functions, any thread.
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -25,6 +26,9 @@ struct Markup {
 
 Markup spelled_markup();
 Markup token_markup();
+
+// What a byte stands for in token_markup(); nothing when it is a byte of text.
+std::optional<ControlToken> control_of_markup_byte(char byte);
 
 // Replaces the bytes of token_markup() by the texts of their tokens.
 std::string spell_controls(std::string_view text);

@@ -62,12 +62,16 @@ std::optional<ThinkingMode> thinking_mode_from_name(std::string_view name);     
 std::optional<ChatFormat> chat_format_from_name(std::string_view name);            // "preview", "0731"
 std::optional<ReasoningEffort> reasoning_effort_from_name(std::string_view name);  // "low", "high", "max"
 
+class ReplayMap;
+
 struct RenderOptions {
   ThinkingMode thinking_mode = ThinkingMode::kChat;
   ChatFormat format = ChatFormat::kPreview;
   ReasoningEffort effort = ReasoningEffort::kDefault;
   bool drop_thinking = true;  // forget the reasoning of earlier turns; has no effect when tools are defined
   bool add_bos = true;        // ignored when there are context messages
+  // Asked for every assistant message with calls; what it does not know is written in the canonical form. May be null.
+  ReplayMap* replay = nullptr;
 };
 
 }  // namespace ds4

@@ -64,6 +64,11 @@ OutputEvents OutputParser::finish(bool hit_length_limit) {
   return events;
 }
 
+std::optional<SampledCalls> OutputParser::take_sampled_calls() {
+  if (!options_.require_control_tokens || dsml_.n_calls() == 0 || !dsml_.at_rest()) return std::nullopt;
+  return std::move(sampled_calls_);
+}
+
 // Keeps buffer_ well-formed but for an unfinished last character.
 void OutputParser::append(std::string_view bytes) {
   std::string raw = buffer_.substr(buffer_.size() - tail_bytes_);
@@ -112,6 +117,7 @@ bool OutputParser::step(OutputEvents& events) {
     case State::kReasoning:
     case State::kContent: return step_text(events);
     case State::kTools:
+      sampled_calls_.text.append(buffer_, 0, buffer_.size() - tail_bytes_);
       dsml_.push(std::string_view(buffer_).substr(0, buffer_.size() - tail_bytes_), events);
       buffer_.erase(0, buffer_.size() - tail_bytes_);
       done_ = dsml_.closed();
@@ -128,6 +134,9 @@ bool OutputParser::step_text(OutputEvents& events) {
     emit(before.substr(0, before.size() - trailing_newlines(before)), events);
     flush_content(events);
     if (done_) return false;
+    sampled_calls_ = {.text = buffer_.substr(block - trailing_newlines(before), trailing_newlines(before)),
+                      .ends_reasoning = in_reasoning()};
+    sampled_calls_.text += markup_.block_opener;
     buffer_.erase(0, block + markup_.block_opener.size());
     state_ = State::kTools;
     return true;
@@ -142,6 +151,10 @@ bool OutputParser::step_text(OutputEvents& events) {
 
 bool OutputParser::expects_block() const {
   return options_.tools_enabled && (!in_reasoning() || options_.dsml_ends_reasoning);
+}
+
+size_t OutputParser::pending_block_bytes() const {
+  return expects_block() ? partial_marker_size(buffer_, markup_.block_opener) : 0;
 }
 
 // How much of the buffer's end may yet become a marker or a character.

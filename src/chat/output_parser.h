@@ -9,6 +9,7 @@
 // Invariant: joined deltas do not depend on the cuts. One per output; used on the engine's thread.
 
 #include <cstddef>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "chat/dsml_parser.h"
 #include "chat/events.h"
 #include "chat/markup.h"
+#include "chat/sampled_calls.h"
 
 namespace ds4 {
 
@@ -43,8 +45,14 @@ class OutputParser {
   // Generation should stop: more input is ignored.
   bool done() const { return done_; }
   bool in_reasoning() const { return state_ == State::kReasoningStart || state_ == State::kReasoning; }
+  // Inside a tool-call block, or so many bytes into what may become its opener.
+  bool in_block() const { return state_ == State::kTools; }
+  size_t pending_block_bytes() const;
   // kStop, kLength or kToolCalls. Precondition: finish() was called.
   FinishReason finish_reason() const { return finish_reason_; }
+  // The tool-call block as it came, when all of its calls were passed on. Nothing where the markers were not pushed as
+  // control tokens. Precondition: finish() was called.
+  std::optional<SampledCalls> take_sampled_calls();
 
  private:
   enum class State { kReasoningStart, kReasoning, kContent, kTools };
@@ -70,6 +78,7 @@ class OutputParser {
   std::string buffer_;  // well-formed UTF-8 and markup bytes, then tail_bytes_ of an unfinished character
   size_t tail_bytes_ = 0;
   std::string stop_buffer_;  // content that may be the beginning of a stop string
+  SampledCalls sampled_calls_;
 };
 
 }  // namespace ds4

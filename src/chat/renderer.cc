@@ -1,12 +1,14 @@
 #include "chat/renderer.h"
 
 #include <array>
+#include <memory>
 #include <optional>
 #include <utility>
 
 #include "chat/dsml_writer.h"
 #include "chat/fixed_texts.h"
 #include "chat/python_json.h"
+#include "chat/replay_map.h"
 #include "chat/segment_builder.h"
 #include "chat/turns.h"
 
@@ -146,17 +148,26 @@ class Renderer {
     out_.add_text("</tool_result>");
   }
 
+  std::shared_ptr<const SampledCalls> find_sampled(const Message& message) const {
+    if (options_.replay == nullptr || message.tool_calls.empty()) return nullptr;
+    return options_.replay->find(message.tool_calls);
+  }
+
   // The marker and the opening think token belong to the turn before.
   void render_assistant(size_t i) {
     const Message& message = *turns_.turns[i].first;
     const bool follows_task = i > 0 && !task_of(turns_.turns[i - 1]).empty();
     const bool is_kept = !turns_.drops_reasoning || static_cast<ptrdiff_t>(i) > turns_.last_user;
+    const std::shared_ptr<const SampledCalls> sampled = find_sampled(message);
     if (is_thinking() && !follows_task && is_kept) {
       out_.add_text(message.reasoning_content);
-      out_.add_control(ControlToken::kThinkEnd);
+      const bool calls_end_it = sampled != nullptr && sampled->ends_reasoning && message.content.empty();
+      if (!calls_end_it) out_.add_control(ControlToken::kThinkEnd);
     }
     out_.add_text(message.content);
-    if (!message.tool_calls.empty()) {
+    if (sampled != nullptr) {
+      write_sampled_calls(*sampled, out_);
+    } else if (!message.tool_calls.empty()) {
       out_.add_template("\n\n");
       write_tool_calls(message.tool_calls, out_);
     }

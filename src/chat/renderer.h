@@ -4,7 +4,8 @@
 // chosen revision writes it. What this guarantees beyond those bytes: control tokens come from the templates only, so
 // a text that spells "<｜User｜>" stays text. Where the official encoder raises, this returns an error that names the
 // message and the field, except that arguments which are JSON but no object are passed on as text.
-// Used by the HTTP dialects and the programs; pure, any thread.
+// Calls that RenderOptions::replay remembers are written as they were sampled instead. Used by the HTTP dialects and
+// the programs; pure but for that map's recency, any thread.
 
 #include <cstddef>
 #include <string>

@@ -6,7 +6,10 @@
 #include <utility>
 
 #include "backends/cpu/cpu_backend.h"
+#include "base/system_memory.h"
 #include "chat/renderer.h"
+#include "engine/model_identity.h"
+#include "model/activations.h"
 #include "text/vocabulary_metadata.h"
 
 namespace ds4 {
@@ -23,6 +26,10 @@ bool defines_tools(const Conversation& conversation) {
                      [](const Message& message) { return !message.tools.empty(); });
 }
 
+bool holds_tool_results(const Conversation& conversation) {
+  return std::ranges::any_of(conversation.messages, [](const Message& message) { return message.role == Role::kTool; });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Tokenizer>> load_tokenizer(const GgufFile& file) {
@@ -35,12 +42,24 @@ Result<std::unique_ptr<Tokenizer>> load_tokenizer(const GgufFile& file) {
   return tokenizer;
 }
 
+Result<SteeringSettings> SteeringOptions::settings() const {
+  const bool has_file = !file.empty();
+  SteeringSettings settings{.scales = {}, .policy = policy};
+  settings.scales.attn = attn.value_or(0.0F);
+  settings.scales.ffn = ffn.value_or(has_file && !attn ? 1.0F : 0.0F);
+  TRY(check_steering(settings, has_file));
+  return settings;
+}
+
 Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine());
+  engine->steering_settings_ = TRY(options.steering.settings());
   std::unique_ptr<GgufFile> file = TRY(GgufFile::open(options.model_path));
   engine->backend_ =
       make_cpu_backend({.threads = options.n_threads, .pin_threads = options.pin_threads, .profile = options.profile});
   engine->model_ = TRY(Model::load(std::move(file), *engine->backend_));
+  if (!options.steering.file.empty())
+    engine->steering_ = TRY(Steering::load(options.steering.file, engine->hyperparams(), *engine->backend_));
   TRY(engine->read_metadata(options));
   TRY(engine->allocate(options));
   return engine;
@@ -78,15 +97,43 @@ Result<void> Engine::allocate(const EngineOptions& options) {
                       model_name_, most);
   }
   const int32_t ctx_tokens = options.ctx_tokens > 0 ? options.ctx_tokens : std::min(kDefaultCtxTokens, most);
-  cache_ = TRY(KvCache::create(*backend_, hyperparams(), {.n_slots = options.n_slots, .ctx_tokens = ctx_tokens}));
   const int32_t chunk = std::min(options.prefill_chunk_tokens, ctx_tokens);
-  forward_ = TRY(ForwardPass::create(
-      *backend_, *model_, *cache_,
-      {.batch_rows = chunk + options.n_slots, .logits_rows = std::max(options.logits_rows, options.n_slots)}));
-  scheduler_ = std::make_unique<Scheduler>(
-      *forward_, *cache_, tokenizer_.get(),
-      SchedulerOptions{
-          .prefill_chunk_tokens = chunk, .n_vocab = hyperparams().n_vocab, .first_seed = seed_from_time()});
+  const ForwardLimits limits{.batch_rows = chunk + options.n_slots,
+                             .logits_rows = std::max(options.logits_rows, options.n_slots)};
+  const KvLayout layout = KvLayout::compute(hyperparams(), backend_->profile());
+  const bool remembers = options.spacing.prompt_tokens > 0;
+  plan_ = TRY(plan_memory({.page_bytes = layout.page_bytes,
+                           .frontier_bytes = layout.frontier_bytes,
+                           .scratch_bytes = Activations::size_bytes(hyperparams(), layout, limits),
+                           .weight_bytes = model_->file->file_size_bytes(),
+                           .ctx_tokens = ctx_tokens,
+                           .n_slots = options.n_slots,
+                           .remembers = remembers,
+                           .kv_bytes = options.kv_bytes,
+                           .available_bytes = available_memory_bytes()}));
+  cache_ = TRY(KvCache::create(*backend_, hyperparams(), plan_.kv));
+  forward_ = TRY(ForwardPass::create(*backend_, *model_, *cache_, limits, steering_.get()));
+  if (remembers) {
+    std::unique_ptr<DiskStore> disk;
+    if (!options.kv_disk_dir.empty()) {
+      disk = TRY(DiskStore::open({.directory = options.kv_disk_dir,
+                                  .budget_bytes = options.kv_disk_bytes,
+                                  .identity = model_identity(*model_->file, layout, backend_->profile()),
+                                  .page_bytes = layout.page_bytes}));
+    }
+    SessionOptions sessions = options.sessions;
+    sessions.max_frontier_bytes = std::min(sessions.max_frontier_bytes, plan_.checkpoint_bytes);
+    sessions_ = std::make_unique<SessionStore>(*cache_, tokenizer_.get(), sessions, std::move(disk));
+  }
+  SteeringContext steering{.has_directions = steering_ != nullptr, .directions = {}, .defaults = steering_settings_};
+  if (steering_ != nullptr) steering.directions = hash_bytes(std::as_bytes(steering_->values()));
+  scheduler_ = std::make_unique<Scheduler>(*forward_, *cache_, tokenizer_.get(), sessions_.get(),
+                                           SchedulerOptions{.prefill_chunk_tokens = chunk,
+                                                            .mixed_chunk_tokens = options.mixed_chunk_tokens,
+                                                            .n_vocab = hyperparams().n_vocab,
+                                                            .first_seed = seed_from_time(),
+                                                            .spacing = options.spacing,
+                                                            .steering = steering});
   return {};
 }
 
@@ -102,6 +149,7 @@ Result<GenerateRequest> Engine::prepare(const Conversation& conversation, Render
   TRY(check_prompt_fits(request.prompt_tokens.size(), ctx_tokens()));
   request.output.starts_in_thinking = prompt.starts_in_thinking;
   request.output.tools_enabled = defines_tools(conversation);
+  request.output.follows_tool_results = holds_tool_results(conversation);
   return request;
 }
 

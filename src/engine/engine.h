@@ -12,6 +12,7 @@
 
 #include "backends/backend.h"
 #include "chat/message.h"
+#include "engine/memory_plan.h"
 #include "engine/request.h"
 #include "engine/scheduler.h"
 #include "gguf/reader.h"
@@ -24,6 +25,15 @@ namespace ds4 {
 
 inline constexpr int32_t kDefaultCtxTokens = 32768;
 
+struct SteeringOptions {
+  std::string file;                // of directions; empty: none
+  std::optional<float> attn, ffn;  // where neither is given with a file: ffn 1
+  SteeringPolicy policy = SteeringPolicy::kAlways;
+
+  // Errors: those of check_steering().
+  Result<SteeringSettings> settings() const;
+};
+
 struct EngineOptions {
   std::string model_path;
   int32_t ctx_tokens = 0;    // longest sequence; 0: kDefaultCtxTokens, or the model's own limit where that is less
@@ -33,7 +43,15 @@ struct EngineOptions {
   NumericProfile profile = NumericProfile::kCanonical;
   std::optional<ChatFormat> chat_format;  // default: what the file says (key ds4.chat_format), else preview
   int32_t prefill_chunk_tokens = 512;     // most prompt tokens of one step
+  int32_t mixed_chunk_tokens = 128;       // the same while answers are being written
   int32_t logits_rows = 0;                // most logits of one step, where one per slot is not enough
+  SteeringOptions steering;
+  // What is remembered of conversations (session/session_store.h); spacing.prompt_tokens 0: nothing.
+  SessionOptions sessions;
+  CheckpointSpacing spacing;
+  std::optional<uint64_t> kv_bytes;  // for KV pages of running and remembered sequences; default: memory_plan.h
+  std::string kv_disk_dir;           // empty: nothing outlives the process
+  uint64_t kv_disk_bytes = uint64_t{4} << 30;
 };
 
 // The tokenizer of a model file, for programs that need no model. Null when the file has no vocabulary.
@@ -53,6 +71,9 @@ class Engine {
   ChatFormat chat_format() const { return chat_format_; }
   int32_t ctx_tokens() const { return cache_->limits().ctx_tokens; }
   NumericProfile profile() const { return backend_->profile(); }
+  // Of requests that name none.
+  const SteeringSettings& steering() const { return steering_settings_; }
+  const MemoryPlan& memory_plan() const { return plan_; }
 
   // Renders and encodes a conversation: a request with prompt and output settings; sampling, limits, sink and cancel
   // flag are the caller's to add. `options.format` is replaced by chat_format(). Errors: those of render(),
@@ -62,6 +83,7 @@ class Engine {
   Scheduler& scheduler() { return *scheduler_; }
   ForwardPass& forward() { return *forward_; }
   KvCache& kv_cache() { return *cache_; }
+  SessionStore* sessions() { return sessions_.get(); }  // null: nothing is remembered
 
  private:
   Engine() = default;
@@ -71,11 +93,15 @@ class Engine {
   // In the order of dependence: the last is destroyed first.
   std::unique_ptr<Backend> backend_;
   std::unique_ptr<Model> model_;
+  std::unique_ptr<Steering> steering_;  // null: no directions
+  SteeringSettings steering_settings_;
   std::unique_ptr<Tokenizer> tokenizer_;
   std::string model_name_;
   ChatFormat chat_format_ = ChatFormat::kPreview;
+  MemoryPlan plan_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<ForwardPass> forward_;
+  std::unique_ptr<SessionStore> sessions_;
   std::unique_ptr<Scheduler> scheduler_;
 };
 

@@ -1,8 +1,15 @@
 #include "engine/engine_thread.h"
 
+#include <chrono>
 #include <utility>
 
 namespace ds4 {
+namespace {
+
+// So long without work, and conversations rest.
+constexpr std::chrono::seconds kRestAfter{3};
+
+}  // namespace
 
 EngineThread::EngineThread(Scheduler& scheduler, size_t max_waiting)
     : scheduler_(scheduler), max_waiting_(max_waiting), thread_([this] { run(); }) {}
@@ -37,6 +44,7 @@ void EngineThread::stop(StopMode mode) {
 void EngineThread::run() {
   bool has_work = false;
   while (take_requests(has_work)) has_work = scheduler_.step();
+  scheduler_.finish();
 }
 
 // False when the thread has nothing to do any more.
@@ -46,7 +54,13 @@ bool EngineThread::take_requests(bool has_work) {
   {
     std::unique_lock lock(mutex_);
     n_waiting_in_scheduler_ = scheduler_.n_waiting();
-    if (!has_work) changed_.wait(lock, [this] { return !inbox_.empty() || state_ != State::kRunning; });
+    const auto has_news = [this] { return !inbox_.empty() || state_ != State::kRunning; };
+    if (!has_work && !changed_.wait_for(lock, kRestAfter, has_news)) {
+      lock.unlock();
+      scheduler_.rest();
+      lock.lock();
+      changed_.wait(lock, has_news);
+    }
     requests.swap(inbox_);
     state = state_;
     n_waiting_in_scheduler_ += requests.size();

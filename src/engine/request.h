@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "chat/events.h"
+#include "model/steering.h"
 
 namespace ds4 {
 
@@ -25,11 +26,32 @@ struct SamplingParams {
   std::optional<uint64_t> seed;
 };
 
+// Which tokens are steered.
+enum class SteeringPolicy : uint8_t {
+  kAlways,       // all, of the prompt too
+  kDecoding,     // every generated token
+  kFinalAnswer,  // generated text that a user reads: no reasoning, no tool calls, nothing before tools were used
+  kOff,
+};
+
+inline constexpr float kMaxSteeringScale = 100.0F;
+
+struct SteeringSettings {
+  SteeringScales scales;
+  SteeringPolicy policy = SteeringPolicy::kAlways;
+
+  // Where tokens are run without a request: those that are given, and those that are chosen.
+  SteeringScales for_prompt() const { return policy == SteeringPolicy::kAlways ? scales : SteeringScales{}; }
+  SteeringScales for_output() const { return policy != SteeringPolicy::kOff ? scales : SteeringScales{}; }
+};
+
 // How tokens become events.
 struct OutputSettings {
   bool starts_in_thinking = false;
   bool tools_enabled = false;
+  bool follows_tool_results = false;  // the prompt holds some: this output may be the final answer
   std::vector<std::string> stop_strings;
+  std::string call_id_prefix = "call_";  // of the ids that the server gives to tool calls
   // No parsing: the bytes of every token are text; only the end-of-sentence token and max_tokens end the output.
   bool raw_text = false;
 };
@@ -48,8 +70,11 @@ struct GenerateRequest {
   OutputSettings output;
   SamplingParams sampling;
   int32_t max_tokens = kUnlimitedTokens;  // the context is a limit in any case; 0 computes the prompt only
-  int32_t n_top_logprobs = -1;            // per token: alternatives beside the chosen one; -1: no TokenLogprobs events
-  std::shared_ptr<EventSink> sink;        // not null
+  // The answer begins with these: computed as if they had been sampled. For measurements and tests.
+  std::vector<int32_t> forced_tokens;
+  int32_t n_top_logprobs = -1;  // per token: alternatives beside the chosen one; -1: no TokenLogprobs events
+  std::optional<SteeringSettings> steering;   // default: the engine's
+  std::shared_ptr<EventSink> sink;            // not null
   std::shared_ptr<std::atomic<bool>> cancel;  // null, or: true ends the request within one step, wherever it stands
 };
 

@@ -30,61 +30,137 @@ Result<void> check_prompt_fits(size_t n_prompt_tokens, int32_t ctx_tokens) {
                     n_prompt_tokens, ctx_tokens);
 }
 
-Sequence::Sequence(GenerateRequest request, KvState kv, const SequenceContext& context, uint64_t seed)
+Sequence::Sequence(GenerateRequest request, const SequenceContext& context, uint64_t seed)
     : request_(std::move(request)),
-      kv_(std::move(kv)),
       context_(context),
+      tokens_(std::move(request_.prompt_tokens)),
+      n_prompt_(static_cast<int32_t>(tokens_.size())),
       sampler_(request_.sampling, request_.sampling.seed.value_or(seed)),
-      parser_(parser_options(request_.output)) {
+      parser_(parser_options(request_.output)),
+      steering_(context_.steering, request_) {
   if (request_.output.raw_text && context_.tokenizer != nullptr) raw_text_.emplace(*context_.tokenizer);
-  usage_.prompt_tokens = request_.prompt_tokens.size();
+  usage_.prompt_tokens = tokens_.size();
 }
 
 bool Sequence::is_cancelled() const { return request_.cancel != nullptr && request_.cancel->load(); }
 
-std::span<const int32_t> Sequence::pending_tokens(int32_t max_tokens) const {
-  if (!is_prefilling()) return {&last_token_, 1};
-  const int32_t n = std::min(max_tokens, n_prompt() - kv_.n_tokens());
-  return std::span(request_.prompt_tokens).subspan(static_cast<size_t>(kv_.n_tokens()), static_cast<size_t>(n));
+void Sequence::replace_prompt(std::vector<int32_t> tokens, int32_t n_cached) {
+  CHECK(is_new(), "the prompt was run already");
+  tokens_ = std::move(tokens);
+  n_prompt_ = static_cast<int32_t>(tokens_.size());
+  usage_.prompt_tokens = tokens_.size();
+  usage_.cached_tokens = static_cast<size_t>(n_cached);
 }
 
-bool Sequence::wants_logits(int32_t n_tokens) const {
-  return kv_.n_tokens() + n_tokens >= n_prompt() && request_.max_tokens > 0;
+void Sequence::start(KvState kv) {
+  kv_.emplace(std::move(kv));
+  if (!was_started_) {
+    const int32_t n_more = std::clamp(request_.max_tokens, 0, context_.ctx_tokens - n_prompt_);
+    tokens_.reserve(tokens_.size() + static_cast<size_t>(n_more));
+    steering_.reserve(static_cast<size_t>(n_more));
+    stops_ = checkpoint_stops(context_.tokenizer, tokens_, context_.spacing);
+  }
+  was_started_ = true;
+  n_remembered_ = kv_->n_tokens();
+  for (next_stop_ = 0; next_stop_ < stops_.size() && stops_[next_stop_].n_tokens <= kv_->n_tokens();) ++next_stop_;
 }
+
+KvState Sequence::stop() {
+  KvState kv = std::move(*kv_);
+  kv_.reset();
+  return kv;
+}
+
+std::span<const int32_t> Sequence::pending_tokens(int32_t max_tokens) const {
+  int32_t n = std::min(max_tokens, n_pending());
+  if (next_stop_ < stops_.size()) n = std::min(n, stops_[next_stop_].n_tokens - kv_->n_tokens());
+  const auto first = static_cast<size_t>(kv_->n_tokens());
+  return std::span(tokens_).subspan(
+      first, steering_.run_length(static_cast<size_t>(n_prompt_), first, static_cast<size_t>(n)));
+}
+
+SteeringScales Sequence::pending_steering() const {
+  return steering_.scales(static_cast<size_t>(n_prompt_), static_cast<size_t>(kv_->n_tokens()));
+}
+
+bool Sequence::wants_logits(int32_t n_tokens) const { return n_tokens == n_pending() && request_.max_tokens > 0; }
+
+std::optional<CheckpointReason> Sequence::take_checkpoint_reason() {
+  const int32_t n_tokens = kv_->n_tokens();
+  if (next_stop_ < stops_.size() && stops_[next_stop_].n_tokens == n_tokens) {
+    n_remembered_ = n_tokens;
+    return stops_[next_stop_++].reason;
+  }
+  if (context_.spacing.prompt_tokens <= 0) return std::nullopt;
+  if (failed_) return std::nullopt;
+  if (done_) return is_unclosed() ? std::nullopt : std::optional(end_reason());
+  if (n_tokens > n_prompt_ && n_tokens % context_.spacing.answer_tokens == 0) return CheckpointReason::kInterval;
+  return std::nullopt;
+}
+
+// Without tools the next prompt leaves the reasoning out, and begins with this prompt instead (chat/turns.h).
+CheckpointReason Sequence::end_reason() const {
+  const bool is_left_out = request_.output.starts_in_thinking && !request_.output.tools_enabled;
+  return is_left_out ? CheckpointReason::kMessage : CheckpointReason::kTurnEnd;
+}
+
+bool Sequence::has_stop(int32_t n_tokens) const {
+  const auto at = std::ranges::lower_bound(stops_, n_tokens, {}, &CheckpointStop::n_tokens);
+  return at != stops_.end() && at->n_tokens == n_tokens;
+}
+
+void Sequence::add_stop(int32_t n_tokens) {
+  CHECK(n_tokens > kv_->n_tokens() && n_tokens < n_prompt_, "a stop at {} of {} tokens", n_tokens, n_prompt_);
+  const auto at = std::ranges::lower_bound(stops_, n_tokens, {}, &CheckpointStop::n_tokens);
+  stops_.insert(at, {n_tokens, CheckpointReason::kPrefix});
+}
+
+bool Sequence::is_before_control() const {
+  const auto next = static_cast<size_t>(kv_->n_tokens());
+  if (next == tokens_.size()) return done_;
+  const Tokenizer* tokenizer = context_.tokenizer;
+  return tokenizer != nullptr && tokens_[next] < tokenizer->n_vocab() && tokenizer->is_control(tokens_[next]);
+}
+
+bool Sequence::is_unclosed() const { return done_ && !failed_ && n_pending() == 1 && !is_before_control(); }
 
 void Sequence::on_step(std::span<const float> logits) {
-  if (kv_.n_tokens() <= n_prompt()) {
-    const PrefillProgress progress{static_cast<size_t>(kv_.n_tokens()), request_.prompt_tokens.size()};
+  if (kv_->n_tokens() <= n_prompt_) {
+    const PrefillProgress progress{static_cast<size_t>(kv_->n_tokens()), usage_.prompt_tokens};
     request_.sink->on_events({progress});
-    if (is_prefilling()) return;
-    if (request_.max_tokens <= 0) return finish({}, FinishReason::kLength);
+    if (n_pending() == 0 && request_.max_tokens <= 0) return finish({}, FinishReason::kLength);
   }
+  if (n_pending() > 0) return;
   // The file may have more rows than its vocabulary has tokens; those are never sampled.
   if (context_.tokenizer != nullptr) {
     logits = logits.first(std::min(logits.size(), static_cast<size_t>(context_.tokenizer->n_vocab())));
   }
-  const std::optional<int32_t> sampled = sampler_.sample(logits);
+  const size_t n_answered = tokens_.size() - static_cast<size_t>(n_prompt_);
+  const std::optional<int32_t> sampled =
+      n_answered < request_.forced_tokens.size() ? request_.forced_tokens[n_answered] : sampler_.sample(logits);
   if (!sampled) {
-    return fail(make_error(ErrorCode::kInternal, "the model computed no finite logit after {} tokens", kv_.n_tokens()));
+    return fail(make_error(ErrorCode::kInternal, "the model computed no finite logit after {} tokens", tokens_.size()));
   }
-  last_token_ = *sampled;
-  accept(logits);
+  tokens_.push_back(*sampled);
+  accept(*sampled, logits);
 }
 
-void Sequence::accept(std::span<const float> logits) {
+void Sequence::accept(int32_t token, std::span<const float> logits) {
   const bool is_reasoning = parser_.in_reasoning();
-  OutputEvents text = text_of(last_token_);
-  if (ends_turn(last_token_)) return finish(std::move(text), FinishReason::kStop);
+  const OutputPart part = output_part();
+  OutputEvents text = text_of(token);
+  plan_steering(token, part);
+  if (ends_turn(token)) return finish(std::move(text), FinishReason::kStop);
 
   ++usage_.completion_tokens;
   if (is_reasoning) ++usage_.reasoning_tokens;
   OutputEvents events;
-  if (request_.n_top_logprobs >= 0) events.emplace_back(logprobs_of(last_token_, logits));
+  if (request_.n_top_logprobs >= 0) events.emplace_back(logprobs_of(token, logits));
   std::move(text.begin(), text.end(), std::back_inserter(events));
 
   if (parser_.done()) return finish(std::move(events), FinishReason::kStop);
   const bool at_limit = usage_.completion_tokens >= static_cast<size_t>(request_.max_tokens);
-  if (at_limit || kv_.n_tokens() >= context_.ctx_tokens) return finish(std::move(events), FinishReason::kLength);
+  if (at_limit || kv_->n_tokens() >= context_.ctx_tokens) return finish(std::move(events), FinishReason::kLength);
   if (!events.empty()) request_.sink->on_events(std::move(events));
 }
 
@@ -108,6 +184,20 @@ OutputEvents Sequence::text_of(int32_t token) {
   return control ? parser_.push_control(*control) : OutputEvents{};
 }
 
+OutputPart Sequence::output_part() const {
+  if (raw_text_) return OutputPart::kText;
+  if (parser_.in_reasoning()) return OutputPart::kReasoning;
+  // One byte of an opener is a "<" like any other.
+  return parser_.in_block() || parser_.pending_block_bytes() >= 2 ? OutputPart::kBlock : OutputPart::kText;
+}
+
+// After text_of(token), before the token is run.
+void Sequence::plan_steering(int32_t token, OutputPart before) {
+  const Tokenizer* tokenizer = context_.tokenizer;
+  const bool is_text = tokenizer != nullptr && !tokenizer->is_control(token);
+  steering_.add_token(before, output_part(), is_text ? tokenizer->token_bytes(token) : std::string_view());
+}
+
 TokenLogprob Sequence::logprob_of(int32_t token, float logprob) const {
   const Tokenizer* tokenizer = context_.tokenizer;
   return {token, tokenizer != nullptr ? std::string(tokenizer->token_bytes(token)) : std::string{}, logprob};
@@ -124,14 +214,16 @@ TokenLogprobs Sequence::logprobs_of(int32_t token, std::span<const float> logits
 }
 
 void Sequence::finish(OutputEvents events, FinishReason reason) {
+  std::optional<SampledCalls> sampled_calls;
   if (raw_text_) {
     if (std::string rest = raw_text_->finish(); !rest.empty()) events.emplace_back(TextDelta{std::move(rest)});
   } else {
     OutputEvents rest = parser_.finish(reason == FinishReason::kLength);
     std::move(rest.begin(), rest.end(), std::back_inserter(events));
     if (reason != FinishReason::kCancelled) reason = parser_.finish_reason();
+    sampled_calls = parser_.take_sampled_calls();
   }
-  events.emplace_back(Finished{reason, usage_});
+  events.emplace_back(Finished{reason, usage_, std::move(sampled_calls)});
   done_ = true;
   request_.sink->on_events(std::move(events));
 }
@@ -140,6 +232,7 @@ void Sequence::cancel() { finish({}, FinishReason::kCancelled); }
 
 void Sequence::fail(Error error) {
   done_ = true;
+  failed_ = true;
   request_.sink->on_events({Failed{std::move(error)}});
 }
 

@@ -44,6 +44,7 @@ class GgufFile {
 
   const std::string& path() const { return path_; }
   uint64_t file_size_bytes() const { return buffer_->size_bytes(); }
+  std::span<const std::byte> bytes() const { return {buffer_->host_data(), buffer_->size_bytes()}; }
   const Metadata& metadata() const { return metadata_; }
   std::span<const TensorInfo> tensors() const { return tensors_; }  // in file order
   const TensorInfo* find(std::string_view name) const;

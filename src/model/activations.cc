@@ -43,6 +43,8 @@ std::vector<Placement> placements(Activations& a, const Hyperparams& h, const Kv
       {&a.attention_out, kF32, {rows, h.n_head, h.head_dim}},
       {&a.o_lora, kF32, {rows, int64_t{h.n_o_group} * h.o_lora_rank}},
       {&a.sublayer_out, kF32, {rows, width}},
+      {&a.attn_steering, kF32, {rows}},
+      {&a.ffn_steering, kF32, {rows}},
       {&a.router_logits, kF32, {rows, h.n_expert}},
       {&a.expert_ids, kI32, {rows, h.n_expert_used}},
       {&a.expert_weights, kF32, {rows, h.n_expert_used}},
@@ -59,18 +61,28 @@ std::vector<Placement> placements(Activations& a, const Hyperparams& h, const Kv
   };
 }
 
-}  // namespace
-
-Result<Activations> Activations::create(Backend& backend, const Hyperparams& hyperparams, const KvLayout& layout,
-                                        const ForwardLimits& limits) {
-  Activations activations;
+// Gives every view its place in one block of memory; the size of that block.
+uint64_t place(std::span<const Placement> all) {
   uint64_t end_bytes = 0;
-  const std::vector<Placement> all = placements(activations, hyperparams, layout, limits);
   for (const Placement& placement : all) {
     *placement.view = {nullptr, end_bytes, placement.type, placement.shape};
     end_bytes = (end_bytes + placement.view->size_bytes() + 63) / 64 * 64;
   }
-  activations.memory = TRY(backend.allocate(end_bytes));
+  return end_bytes;
+}
+
+}  // namespace
+
+uint64_t Activations::size_bytes(const Hyperparams& hyperparams, const KvLayout& layout, const ForwardLimits& limits) {
+  Activations activations;
+  return place(placements(activations, hyperparams, layout, limits));
+}
+
+Result<Activations> Activations::create(Backend& backend, const Hyperparams& hyperparams, const KvLayout& layout,
+                                        const ForwardLimits& limits) {
+  Activations activations;
+  const std::vector<Placement> all = placements(activations, hyperparams, layout, limits);
+  activations.memory = TRY(backend.allocate(place(all)));
   for (const Placement& placement : all) placement.view->buffer = activations.memory.get();
   return activations;
 }

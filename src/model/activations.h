@@ -34,6 +34,7 @@ struct Activations {
   TensorView selected, n_selected;                // [R, index_top_k] i32, [R] i32
   TensorView attention_out, o_lora;               // [R, n_head, head_dim], [R, n_o_group * o_lora_rank]
   TensorView sublayer_out;                        // [R, D]
+  TensorView attn_steering, ffn_steering;         // [R]
   TensorView router_logits;                       // [R, n_expert]
   TensorView expert_ids, expert_weights;          // [R, n_expert_used]
   TensorView shared_gate, shared_up, shared_out;  // [R, shared ff] twice, [R, D]
@@ -44,6 +45,8 @@ struct Activations {
 
   std::unique_ptr<Buffer> memory;
 
+  // What create() will allocate.
+  static uint64_t size_bytes(const Hyperparams& hyperparams, const KvLayout& layout, const ForwardLimits& limits);
   static Result<Activations> create(Backend& backend, const Hyperparams& hyperparams, const KvLayout& layout,
                                     const ForwardLimits& limits);
 };

@@ -7,9 +7,9 @@
 namespace ds4 {
 
 Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const Model& model, KvCache& cache,
-                                                         const ForwardLimits& limits) {
+                                                         const ForwardLimits& limits, const Steering* steering) {
   CHECK(limits.batch_rows >= 1 && limits.logits_rows >= 1, "{} rows, {} logits", limits.batch_rows, limits.logits_rows);
-  std::unique_ptr<ForwardPass> pass(new ForwardPass(backend, model, cache, limits));
+  std::unique_ptr<ForwardPass> pass(new ForwardPass(backend, model, cache, limits, steering));
   pass->activations_ = TRY(Activations::create(backend, model.hyperparams, cache.layout(), limits));
   const auto batch_rows = static_cast<size_t>(limits.batch_rows);
   const auto logits_rows = static_cast<size_t>(limits.logits_rows);
@@ -18,12 +18,15 @@ Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const
   pass->token_ids_.reserve(batch_rows);
   pass->positions_.reserve(batch_rows);
   pass->wanted_row_ids_.reserve(logits_rows);
+  pass->attn_scales_.values.reserve(batch_rows);
+  pass->ffn_scales_.values.reserve(batch_rows);
   pass->host_logits_.reserve(logits_rows * static_cast<size_t>(model.hyperparams.n_vocab));
   return pass;
 }
 
-ForwardPass::ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits)
-    : backend_(backend), model_(model), cache_(cache), limits_(limits) {}
+ForwardPass::ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits,
+                         const Steering* steering)
+    : backend_(backend), model_(model), cache_(cache), limits_(limits), steering_(steering) {}
 
 Result<std::span<const float>> ForwardPass::run(std::span<const SequenceInput> inputs) {
   TRY(begin(inputs));
@@ -94,6 +97,12 @@ HcSplit ForwardPass::split() const {
   return {rows(activations_.split.pre), rows(activations_.split.post), rows(activations_.split.comb)};
 }
 
+// The sub-layer's output [R, D], before it goes back into the streams.
+void ForwardPass::steer(int32_t il, const StepScales& scales) {
+  if (!scales.view || !steering_->direction(il)) return;
+  backend_.ops().steer(rows(activations_.sublayer_out), steering_->direction(il), scales.view);
+}
+
 const RopeTable& ForwardPass::rope_table(int32_t layer) const {
   return model_.hyperparams.ratio(layer) == 0 ? model_.rope : model_.compressed_rope;
 }
@@ -103,6 +112,7 @@ Result<void> ForwardPass::check_inputs(std::span<const SequenceInput> inputs) co
   int64_t n_wanted = 0;
   for (const SequenceInput& input : inputs) {
     CHECK(input.kv != nullptr && !input.tokens.empty(), "an input needs a sequence and tokens");
+    CHECK(steering_ != nullptr || !input.steering.any(), "steering without directions");
     n_rows += static_cast<int64_t>(input.tokens.size());
     if (input.logits == LogitsWanted::kLast) n_wanted += 1;
     if (input.logits == LogitsWanted::kAll) n_wanted += static_cast<int64_t>(input.tokens.size());
@@ -143,6 +153,22 @@ void ForwardPass::plan_rows(std::span<const SequenceInput> inputs) {
   backend_.upload(std::as_bytes(std::span(positions_)), batch_.positions);
   const auto n_wanted = static_cast<int64_t>(wanted_row_ids_.size());
   backend_.upload(std::as_bytes(std::span(wanted_row_ids_)), activations_.wanted_rows.rows(0, n_wanted));
+  plan_steering();
+}
+
+void ForwardPass::plan_steering() {
+  const auto plan = [&](float SteeringScales::* which, StepScales& scales, const TensorView& memory) {
+    scales.view = {};
+    scales.values.clear();
+    for (const SequenceInput& input : inputs_) {
+      const float scale = input.steering.*which;
+      if (scale != 0.0f) scales.view = rows(memory);
+      scales.values.insert(scales.values.end(), input.tokens.size(), scale);
+    }
+    if (scales.view) backend_.upload(std::as_bytes(std::span(scales.values)), scales.view);
+  };
+  plan(&SteeringScales::attn, attn_scales_, activations_.attn_steering);
+  plan(&SteeringScales::ffn, ffn_scales_, activations_.ffn_steering);
 }
 
 }  // namespace ds4

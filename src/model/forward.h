@@ -14,6 +14,7 @@
 #include "model/activations.h"
 #include "model/kv_cache.h"
 #include "model/model.h"
+#include "model/steering.h"
 
 namespace ds4 {
 
@@ -26,17 +27,28 @@ struct SequenceInput {
   KvState* kv = nullptr;
   std::span<const int32_t> tokens;  // at least one; all in [0, n_vocab)
   LogitsWanted logits = LogitsWanted::kLast;
+  SteeringScales steering = {};  // of all these tokens; other than 0 only when the pass has directions
 };
 
-class ForwardPass {
+// What a scheduler drives: one step over several sequences. ForwardPass is the model; tests put something in its place.
+class StepRunner {
  public:
+  virtual ~StepRunner() = default;
+  virtual const ForwardLimits& limits() const = 0;
+  // See ForwardPass::run.
+  virtual Result<std::span<const float>> run(std::span<const SequenceInput> inputs) = 0;
+};
+
+class ForwardPass final : public StepRunner {
+ public:
+  // steering may be null; all must outlive the pass.
   static Result<std::unique_ptr<ForwardPass>> create(Backend& backend, const Model& model, KvCache& cache,
-                                                     const ForwardLimits& limits);
+                                                     const ForwardLimits& limits, const Steering* steering = nullptr);
 
   // begin, every layer, finish. Logits [n_wanted, n_vocab] f32 in host memory, in the order of the inputs; valid until
   // the next step. Errors: kContextLength or kOutOfMemory from reserving pages, kInvalidArgument for a token outside
   // the vocabulary, kInternal from the device; the KV states are unchanged then.
-  Result<std::span<const float>> run(std::span<const SequenceInput> inputs);
+  Result<std::span<const float>> run(std::span<const SequenceInput> inputs) override;
 
   // The parts of run(), for tests and tools that look between layers.
   Result<void> begin(std::span<const SequenceInput> inputs);
@@ -45,10 +57,16 @@ class ForwardPass {
   // Streams [n_rows, n_hc, n_embd] as they are now.
   TensorView streams() const;
 
-  const ForwardLimits& limits() const { return limits_; }
+  const ForwardLimits& limits() const override { return limits_; }
 
  private:
-  ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits);
+  // One per row of the step.
+  struct StepScales {
+    std::vector<float> values;
+    TensorView view;  // [R]; empty: every value is 0
+  };
+  ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits,
+              const Steering* steering);
   // layer_attention.cc
   void run_attention(int32_t il);
   void project_queries(int32_t il);
@@ -61,14 +79,17 @@ class ForwardPass {
   void mix_streams(const StreamMixer& mixer, const TensorView& norm);
   HcSplit split() const;
   TensorView rows(const TensorView& activation) const { return activation.rows(0, batch_.n_rows); }
+  void steer(int32_t il, const StepScales& scales);
   const RopeTable& rope_table(int32_t layer) const;
   Result<void> check_inputs(std::span<const SequenceInput> inputs) const;
   void plan_rows(std::span<const SequenceInput> inputs);
+  void plan_steering();
 
   Backend& backend_;
   const Model& model_;
   KvCache& cache_;
   ForwardLimits limits_;
+  const Steering* steering_;
   Activations activations_;
 
   // The current step.
@@ -77,6 +98,7 @@ class ForwardPass {
   std::vector<int32_t> token_ids_;
   std::vector<int32_t> positions_;
   std::vector<int32_t> wanted_row_ids_;
+  StepScales attn_scales_, ffn_scales_;
   BatchView batch_;
   std::vector<float> host_logits_;
 };

@@ -1,5 +1,7 @@
 #include "model/kv_layout.h"
 
+#include <algorithm>
+
 namespace ds4 {
 
 namespace {
@@ -44,6 +46,29 @@ CompressorKv place_compressor(int32_t ratio, const KvRowFormat& format, Ranges& 
   return compressor;
 }
 
+// Rows [first, last) of a ring, by position: at most two runs.
+void add_ring_rows(uint64_t ring_offset, uint64_t row_bytes, int32_t ring_rows, int32_t first, int32_t last,
+                   std::vector<ByteRange>& ranges) {
+  const int32_t n_rows = std::min(last - first, ring_rows);
+  if (n_rows <= 0) return;
+  const int32_t start = (last - n_rows) % ring_rows;
+  const int32_t n_wrapped = std::max(0, start + n_rows - ring_rows);
+  const auto add = [&](int32_t row, int32_t n) {
+    if (n > 0)
+      ranges.push_back({ring_offset + static_cast<uint64_t>(row) * row_bytes, static_cast<uint64_t>(n) * row_bytes});
+  };
+  add(0, n_wrapped);
+  add(start, n_rows - n_wrapped);
+}
+
+void add_open_windows(const CompressorKv& compressor, int32_t n_tokens, std::vector<ByteRange>& ranges) {
+  const int32_t open = n_tokens / compressor.ratio * compressor.ratio;
+  const int32_t first = std::max(0, open - (compressor.n_lanes - 1) * compressor.ratio);
+  const uint64_t row_bytes = uint64_t{4} * compressor.n_lanes * compressor.format.width;
+  for (const uint64_t ring : {compressor.kv_ring_bytes_offset, compressor.score_ring_bytes_offset})
+    add_ring_rows(ring, row_bytes, compressor.ring_rows, first, n_tokens, ranges);
+}
+
 }  // namespace
 
 KvLayout KvLayout::compute(const Hyperparams& h, NumericProfile profile) {
@@ -66,6 +91,38 @@ KvLayout KvLayout::compute(const Hyperparams& h, NumericProfile profile) {
   layout.frontier_bytes = frontier.end_bytes;
   layout.page_bytes = page.end_bytes;
   return layout;
+}
+
+std::vector<ByteRange> KvLayout::live_frontier(int32_t n_tokens) const {
+  std::vector<ByteRange> ranges;
+  for (const LayerKv& layer : layers) {
+    add_ring_rows(layer.window_bytes_offset, layer.window_format.row_bytes, layer.window,
+                  std::max(0, n_tokens - layer.window), n_tokens, ranges);
+    if (layer.ratio != 0) add_open_windows(layer.attention, n_tokens, ranges);
+    if (layer.ratio == 4) add_open_windows(layer.indexer, n_tokens, ranges);
+  }
+  return ranges;
+}
+
+uint64_t KvLayout::live_bytes(int32_t n_tokens) const {
+  uint64_t bytes = 0;
+  for (const ByteRange& range : live_frontier(n_tokens)) bytes += range.size_bytes;
+  for (const ByteRange& range : live_page(n_tokens % kPageTokens)) bytes += range.size_bytes;
+  return bytes;
+}
+
+std::vector<ByteRange> KvLayout::live_page(int32_t n_tokens) const {
+  if (n_tokens == kPageTokens) return {{0, page_bytes}};
+  std::vector<ByteRange> ranges;
+  const auto add = [&](const CompressorKv& compressor) {
+    const auto n_rows = static_cast<uint64_t>(n_tokens / compressor.ratio);
+    if (n_rows > 0) ranges.push_back({compressor.page_bytes_offset, n_rows * compressor.format.row_bytes});
+  };
+  for (const LayerKv& layer : layers) {
+    if (layer.ratio != 0) add(layer.attention);
+    if (layer.ratio == 4) add(layer.indexer);
+  }
+  return ranges;
 }
 
 }  // namespace ds4

@@ -50,6 +50,7 @@ void ForwardPass::run_attention(int32_t il) {
   const TensorView heads = rows(a.attention_out).reshaped({batch_.n_rows, int64_t{h.n_head} * h.head_dim});
   ops.matmul_grouped(w.attn_output_a, heads, h.n_o_group, rows(a.o_lora));
   ops.matmul(w.attn_output_b, rows(a.o_lora), rows(a.sublayer_out));
+  steer(il, attn_scales_);
   ops.hc_expand(rows(a.sublayer_out), split(), streams());
 }
 

@@ -43,6 +43,7 @@ void ForwardPass::run_ffn(int32_t il) {
                      .up_scratch = rows(a.shared_up)},
                     rows(a.shared_out));
   ops.add(rows(a.sublayer_out), rows(a.shared_out), rows(a.sublayer_out));
+  steer(il, ffn_scales_);
   ops.hc_expand(rows(a.sublayer_out), split(), streams());
 }
 

@@ -98,6 +98,41 @@ void add_index_round_case(std::vector<OpCase>& cases, int32_t n_rows, int64_t wi
   });
 }
 
+// Tolerance of steer: the dot product's, |terms| summed times the roundings that reach one, comes into the element with
+// |scale * direction|; three roundings of the subtracted part, one of the difference. Without a scale none.
+std::vector<double> steer_bounds(const OpData& data, int64_t n) {
+  const auto magnitude = [](float value) { return std::fabs(static_cast<double>(value)); };
+  const float* direction = data.f32("direction");
+  const int64_t n_roundings = n / 8 + 12;
+  std::vector<double> bounds;
+  for (int64_t r = 0; r < data.n_rows; ++r) {
+    const float* x = data.f32("x") + r * n;
+    const double scale = magnitude(data.f32("scales")[r]);
+    double terms = 0.0;
+    for (int64_t i = 0; i < n; ++i) terms += magnitude(direction[i]) * magnitude(x[i]);
+    for (int64_t i = 0; i < n; ++i) {
+      const double part = scale * magnitude(direction[i]) * terms;
+      const double bound = (static_cast<double>(n_roundings) * part + magnitude(x[i])) * kUnit + kTiny;
+      bounds.push_back(scale == 0.0 ? 0.0 : bound);
+    }
+  }
+  return bounds;
+}
+
+void add_steer_case(std::vector<OpCase>& cases, std::string_view variant, int32_t n_rows, int64_t n, Fill fill) {
+  add_case(cases, "steer", fmt::format("{}_d{}", variant, n), n_rows, [=](CaseBuilder& b) -> RunOp {
+    b.values("direction", {n});
+    // Rows that are steered stand between rows that are not.
+    constexpr float kScales[] = {1.0f, 0.0f, -1.0f, 100.0f, -0.0f, -0.75f, -100.0f};
+    std::vector<float> scales;
+    for (size_t r = 0; r < static_cast<size_t>(n_rows); ++r) scales.push_back(kScales[r % std::size(kScales)]);
+    b.row_values("scales", {}).bytes = bytes_of(scales);
+    b.row_values("x", {n}, fill).use = ArrayUse::kInOut;
+    b.data().arrays.back().compare = within(steer_bounds(b.data(), n));
+    return [](Ops& ops, const OpViews& v) { ops.steer(v["x"], v["direction"], v["scales"]); };
+  });
+}
+
 }  // namespace
 
 KvRowFormat case_row_format(KvEncoding encoding, int32_t width, int32_t n_rot) {
@@ -118,6 +153,12 @@ void add_row_cases(std::vector<OpCase>& cases) {
     add_rope_case(cases, kRowCounts[i], kRopeShapes[i], true);
   }
   add_pack_cases(cases);
+  constexpr int64_t kSteerWidths[] = {64, 1, 15, 16, 17, 31, 257, 33};
+  for (size_t i = 0; i < std::size(kRowCounts); ++i)
+    add_steer_case(cases, "uniform", kRowCounts[i], kSteerWidths[i], {});
+  add_steer_case(cases, "uniform", 3, 4096, {});
+  add_steer_case(cases, "outlier", 8, 255, {Fill::Kind::kOutlier});
+  add_steer_case(cases, "large", 4, 48, {.scale = 1e18f});
   for (const int32_t n_rows : kRowCounts) add_index_round_case(cases, n_rows, 64, "uniform", {.scale = 3.0f});
   for (const int64_t width : {32, 128, 256}) add_index_round_case(cases, 2, width, "uniform", {.scale = 3.0f});
   add_index_round_case(cases, 2, 128, "zero", {Fill::Kind::kZero});

@@ -73,6 +73,9 @@ class ForwardingOps : public Ops {
   void gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) override {
     inner_.gather_rows(x, row_ids, out);
   }
+  void steer(const TensorView& x, const TensorView& direction, const TensorView& scales) override {
+    inner_.steer(x, direction, scales);
+  }
 
  private:
   Ops& inner_;

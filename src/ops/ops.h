@@ -203,6 +203,12 @@ class Ops {
   // out[i] = x[row_ids[i]]. x [R, n], row_ids [N] i32, out [N, n]. Exact.
   virtual void gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) = 0;
 
+  // x[r][i] -= (scales[r] * <direction, x[r]>) * direction[i], in place: with a direction of length one, scale 1
+  // removes it from the row and -1 doubles it. x [R, n], direction [n], scales [R]. F32: the dot product in the order
+  // of 2.1, then one rounding per operation. A row whose scale is 0 keeps its bits. Undefined: scales that are not
+  // finite. Source: spec 4.12.
+  virtual void steer(const TensorView& x, const TensorView& direction, const TensorView& scales) = 0;
+
   // Fused steps. The bodies in fused.cc spell them with the ops above; a backend overrides one where it has a kernel.
 
   // split = hc_mix(fn * rms_norm(streams)), out = hc_reduce(streams, split.pre). Source: spec 4.2.

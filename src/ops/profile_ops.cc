@@ -148,6 +148,10 @@ void ProfileOps::gather_rows(const TensorView& x, const TensorView& row_ids, con
   timed("gather_rows", {}, [&] { ops_.gather_rows(x, row_ids, out); });
 }
 
+void ProfileOps::steer(const TensorView& x, const TensorView& direction, const TensorView& scales) {
+  timed("steer", {}, [&] { ops_.steer(x, direction, scales); });
+}
+
 void ProfileOps::hc_pre(const HcPreArgs& args, const HcSplit& split, const TensorView& out) {
   timed("hc_pre", matrix_work(args.fn, args.streams.shape[0]), [&] { ops_.hc_pre(args, split, out); });
 }

@@ -12,6 +12,7 @@
 #include "ops/reference/norm.h"
 #include "ops/reference/rope.h"
 #include "ops/reference/router.h"
+#include "ops/reference/steer.h"
 
 namespace ds4 {
 
@@ -189,6 +190,13 @@ void ReferenceOps<Real>::experts(const ExpertsArgs& args, const TensorView& out)
 template <class Real>
 void ReferenceOps<Real>::gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) {
   gather_rows_host(x, row_ids, out);
+}
+
+template <class Real>
+void ReferenceOps<Real>::steer(const TensorView& x, const TensorView& direction, const TensorView& scales) {
+  const int64_t n = x.shape[1];
+  for (int64_t r = 0; r < x.shape[0]; ++r)
+    reference::steer_row<Real>(x.f32() + r * n, direction.f32(), scales.f32()[r], n);
 }
 
 template class ReferenceOps<float>;

@@ -37,6 +37,7 @@ class ReferenceOps : public Ops {
   void swiglu(const TensorView& gate, const TensorView& up, float clamp, const TensorView& out) override;
   void experts(const ExpertsArgs& args, const TensorView& out) override;
   void gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) override;
+  void steer(const TensorView& x, const TensorView& direction, const TensorView& scales) override;
 
  private:
   NumericProfile profile_;

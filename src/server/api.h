@@ -26,6 +26,7 @@ struct ServedModel {
   int32_t default_max_tokens = kUnlimitedTokens;
   bool thinks_by_default = true;
   ReasoningEffort default_effort = ReasoningEffort::kDefault;
+  bool keeps_volatile_text = false;  // chat/volatile_text.h
 };
 
 inline constexpr std::string_view kModelAlias = "deepseek-v4-flash";
@@ -37,7 +38,8 @@ class Generator {
  public:
   virtual ~Generator() = default;
   virtual const ServedModel& model() const = 0;
-  // Engine::prepare() and EngineThread::submit().
+  // Engine::prepare() and EngineThread::submit(). Prompts have the calls that the model made as it made them, whatever
+  // the client returns; the sink gets every ToolCallBegin with an id, of which this depends.
   virtual Result<GenerateRequest> prepare(const Conversation& conversation, const RenderOptions& options) const = 0;
   virtual Result<void> submit(GenerateRequest request) = 0;
   // Also of a prompt that does not fit.

@@ -3,6 +3,9 @@
 // The Generator that is a loaded engine and its thread. prepare() renders and tokenises on the caller's thread,
 // submit() hands over; neither waits for the model.
 
+#include <memory>
+
+#include "chat/replay_map.h"
 #include "engine/engine.h"
 #include "engine/engine_thread.h"
 #include "server/api.h"
@@ -14,6 +17,8 @@ struct GeneratorOptions {
   bool thinks_by_default = true;
   ReasoningEffort default_effort = ReasoningEffort::kDefault;
   size_t max_waiting = 64;  // requests that may wait for a slot; more are refused as busy
+  bool keeps_volatile_text = false;
+  ReplayLimits replay;  // max_ids 0: every call that a client returns is written in the canonical form
 };
 
 class EngineGenerator final : public Generator {
@@ -26,12 +31,16 @@ class EngineGenerator final : public Generator {
   Result<void> submit(GenerateRequest request) override;
   Result<size_t> count_prompt_tokens(const Conversation& conversation, const RenderOptions& options) const override;
 
+  ReplayStatistics replay_statistics() const;
+
   // Ends everything that runs or waits, as cancelled.
   void stop() { thread_.stop(StopMode::kCancel); }
 
  private:
   const Engine& engine_;
   ServedModel model_;
+  std::unique_ptr<ReplayStore> replay_store_;  // null without a disk store
+  std::unique_ptr<ReplayMap> replay_;          // may be null
   EngineThread thread_;
 };
 

@@ -12,6 +12,7 @@
 #include <variant>
 
 #include "chat/message.h"
+#include "chat/volatile_text.h"
 #include "engine/request.h"
 #include "server/api.h"
 #include "server/http_message.h"
@@ -21,6 +22,7 @@ namespace ds4 {
 struct ChatRequest {
   std::string model;  // as the client wrote it; answers repeat it
   Conversation conversation;
+  VolatileKinds dropped_text;
   RenderOptions render;
   SamplingParams sampling;
   int32_t max_tokens = kUnlimitedTokens;

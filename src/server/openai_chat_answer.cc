@@ -105,7 +105,7 @@ class ChatStream final : public ChatSink {
 
   std::string encode(const ToolCallBegin& event) {
     return call_delta({{"index", event.index},
-                       {"id", random_id("call_", 16)},
+                       {"id", event.id},
                        {"type", "function"},
                        {"function", {{"name", event.name}, {"arguments", ""}}}});
   }
@@ -209,14 +209,13 @@ class ChatAnswer final : public ChatSink {
     move_logprobs("content");
   }
   void add(const ToolCallBegin& event) {
-    name_ = event.name;
+    call_ = event;
     waiting_logprobs_.take();
   }
   void add(const ToolCallArgumentsDelta&) { waiting_logprobs_.take(); }
   void add(const ToolCallEnd& event) {
-    tool_calls_.push_back({{"id", random_id("call_", 16)},
-                           {"type", "function"},
-                           {"function", {{"name", name_}, {"arguments", event.arguments}}}});
+    tool_calls_.push_back(
+        {{"id", call_.id}, {"type", "function"}, {"function", {{"name", call_.name}, {"arguments", event.arguments}}}});
   }
   void add(const PrefillProgress&) {}
   void add(const TokenLogprobs& event) {
@@ -258,7 +257,7 @@ class ChatAnswer final : public ChatSink {
   const std::shared_ptr<Responder> responder_;
   std::string reasoning_;
   std::string content_;
-  std::string name_;
+  ToolCallBegin call_;
   Json tool_calls_ = Json::array();
   Json logprobs_ = nullptr;
   LogprobList waiting_logprobs_;

@@ -5,6 +5,7 @@
 
 #include "server/json_fields.h"
 #include "server/openai_chat.h"
+#include "server/system_texts.h"
 
 namespace ds4 {
 namespace {
@@ -12,19 +13,12 @@ namespace {
 constexpr size_t kMaxShownProblems = 8;
 constexpr size_t kMaxStopStrings = 16;
 constexpr int64_t kMaxTopLogprobs = 20;
-// Of text parts: the same as between the blocks of one turn, so that splitting a text differently changes little.
-constexpr std::string_view kPartSeparator = "\n\n";
 
 Message make_message(Role role, std::string content = {}) {
   Message message;
   message.role = role;
   message.content = std::move(content);
   return message;
-}
-
-void append_text(std::string& text, std::string_view more) {
-  if (!text.empty() && !more.empty()) text += kPartSeparator;
-  text += more;
 }
 
 ApiError to_api_error(const FieldProblems& problems) {
@@ -42,9 +36,10 @@ ApiError to_api_error(const FieldProblems& problems) {
 // The conversation of a request.
 class MessagesParser {
  public:
-  explicit MessagesParser(FieldProblems& problems) : problems_(problems) {}
+  MessagesParser(FieldProblems& problems, bool keeps_volatile_text)
+      : problems_(problems), system_texts_(keeps_volatile_text) {}
 
-  Conversation parse(const JsonValue& messages) && {
+  void parse(const JsonValue& messages, ChatRequest& request) && {
     for (size_t i = 0; i < messages.items.size(); ++i) {
       const std::string path = fmt::format("messages[{}]", i);
       if (messages.items[i].kind == JsonValue::Kind::kObject) {
@@ -53,7 +48,8 @@ class MessagesParser {
         problems_.push_back({path, fmt::format("expected an object, found {}", json_kind_name(messages.items[i]))});
       }
     }
-    return std::move(conversation_);
+    request.conversation.messages = std::move(messages_);
+    request.dropped_text = system_texts_.dropped();
   }
 
  private:
@@ -61,9 +57,10 @@ class MessagesParser {
     const JsonValue* role = fields.find("role");
     if (role == nullptr) return fields.problem("role", "missing");
     const std::string name = fields.string("role").value_or("");
-    if (name == "system" || name == "developer") return add_system(fields);
-    if (name == "user") {
-      conversation_.messages.push_back(make_message(Role::kUser, join(text_parts(fields, "content"))));
+    if (name == "system" || name == "developer") {
+      system_texts_.add(text_parts(fields, "content"), messages_);
+    } else if (name == "user") {
+      messages_.push_back(make_message(Role::kUser, join_texts(text_parts(fields, "content"))));
     } else if (name == "assistant") {
       add_assistant(fields, is_last);
     } else if (name == "tool" || name == "function") {
@@ -73,23 +70,9 @@ class MessagesParser {
     }
   }
 
-  // Those in front are the system prompt; a later one stays where it is, as a note in a user turn, because moving it
-  // would change the beginning of the prompt, which earlier requests share.
-  void add_system(JsonFields& fields) {
-    std::string content = join(text_parts(fields, "content"));
-    std::vector<Message>& messages = conversation_.messages;
-    if (messages.empty()) {
-      messages.push_back(make_message(Role::kSystem, std::move(content)));
-    } else if (messages.back().role == Role::kSystem) {
-      append_text(messages.back().content, content);
-    } else {
-      messages.push_back(make_message(Role::kUser, std::move(content)));
-    }
-  }
-
   void add_assistant(JsonFields& fields, bool is_last) {
-    Message message = make_message(Role::kAssistant, join(text_parts(fields, "content")));
-    message.reasoning_content = join(text_parts(fields, "reasoning_content"));
+    Message message = make_message(Role::kAssistant, join_texts(text_parts(fields, "content")));
+    message.reasoning_content = join_texts(text_parts(fields, "reasoning_content"));
     if (const JsonValue* calls = fields.array("tool_calls")) add_tool_calls(*calls, fields, message);
     if (const JsonValue* call = fields.object("function_call")) {
       add_call("", JsonFields(*call, fields.path("function_call"), problems_), message);
@@ -99,12 +82,12 @@ class MessagesParser {
       fields.problem("prefix", is_last ? "an assistant message at the end must have prefix: true, to be continued"
                                        : "only the last message can be continued");
     }
-    std::vector<Message>& messages = conversation_.messages;
-    if (messages.empty() || messages.back().role != Role::kAssistant) return messages.push_back(std::move(message));
-    append_text(messages.back().content, message.content);
-    append_text(messages.back().reasoning_content, message.reasoning_content);
-    std::move(message.tool_calls.begin(), message.tool_calls.end(), std::back_inserter(messages.back().tool_calls));
-    messages.back().without_eos = message.without_eos;
+    if (messages_.empty() || messages_.back().role != Role::kAssistant) return messages_.push_back(std::move(message));
+    Message& last = messages_.back();
+    append_text(last.content, message.content);
+    append_text(last.reasoning_content, message.reasoning_content);
+    std::move(message.tool_calls.begin(), message.tool_calls.end(), std::back_inserter(last.tool_calls));
+    last.without_eos = message.without_eos;
   }
 
   void add_tool_calls(const JsonValue& calls, JsonFields& fields, Message& message) {
@@ -148,16 +131,7 @@ class MessagesParser {
     } else {
       for (std::string& part : parts) message.parts.push_back({.type = "text", .text = std::move(part)});
     }
-    conversation_.messages.push_back(std::move(message));
-  }
-
-  static std::string join(const std::vector<std::string>& parts) {
-    std::string text;
-    for (size_t i = 0; i < parts.size(); ++i) {
-      if (i > 0) text += kPartSeparator;
-      text += parts[i];
-    }
-    return text;
+    messages_.push_back(std::move(message));
   }
 
   // A string, or an array of strings and text parts.
@@ -192,7 +166,8 @@ class MessagesParser {
   }
 
   FieldProblems& problems_;
-  Conversation conversation_;
+  SystemTexts system_texts_;
+  std::vector<Message> messages_;
 };
 
 class ChatParser {
@@ -221,7 +196,7 @@ class ChatParser {
   void parse_messages() {
     const JsonValue* messages = fields_.array("messages");
     if (messages != nullptr && !messages->items.empty()) {
-      request_.conversation = MessagesParser(problems_).parse(*messages);
+      MessagesParser(problems_, served_.keeps_volatile_text).parse(*messages, request_);
     } else if (messages != nullptr || fields_.find("messages") == nullptr) {
       fields_.problem("messages", "at least one message is needed");
     }

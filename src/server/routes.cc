@@ -127,6 +127,7 @@ void Routes::chat_completions(HttpRequest& request, const std::shared_ptr<Respon
   auto parsed = parse_chat_request(std::move(request.body), model);
   if (const auto* error = std::get_if<ApiError>(&parsed)) return responder->send(openai_error_response(*error));
   ChatRequest& chat = std::get<ChatRequest>(parsed);
+  volatile_text_log_.add(chat.dropped_text);
 
   Result<GenerateRequest> prepared = generator_.prepare(chat.conversation, chat.render);
   if (!prepared.ok()) {

@@ -9,6 +9,7 @@
 
 #include "server/api.h"
 #include "server/http_message.h"
+#include "server/system_texts.h"
 
 namespace ds4 {
 
@@ -35,6 +36,7 @@ class Routes {
 
   Generator& generator_;
   std::vector<Route> routes_;
+  mutable VolatileTextLog volatile_text_log_;
 };
 
 // For HttpServerOptions::headers: lets pages of any origin use the server.

@@ -71,6 +71,22 @@ TEST_F(FileTest, ErrorsNameThePathAndTheReason) {
   EXPECT_FALSE(file.write_at(0, bytes_of("x")).ok());
 }
 
+TEST_F(FileTest, PrivateFilesAreForTheirOwner) {
+  ASSERT_TRUE(File::create_private(path("a")).ok());
+  EXPECT_EQ(std::filesystem::status(path("a")).permissions(), std::filesystem::perms(0600));
+  EXPECT_EQ(File::create_private(path("a")).error().code, ErrorCode::kInvalidArgument);
+}
+
+TEST_F(FileTest, LockIsHeldUntilTheFileIsClosed) {
+  {
+    File first = File::open_for_writing(path("a")).take_value();
+    ASSERT_TRUE(first.lock().ok());
+    File second = File::open_for_writing(path("a")).take_value();
+    EXPECT_EQ(second.lock().error().code, ErrorCode::kBusy);
+  }
+  EXPECT_TRUE(File::open_for_writing(path("a")).take_value().lock().ok());
+}
+
 TEST_F(FileTest, MovedFilesKeepOneOwner) {
   ASSERT_TRUE(atomic_write(path("a"), bytes_of("abc")).ok());
   File first = File::open_for_reading(path("a")).take_value();

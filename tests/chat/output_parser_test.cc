@@ -497,5 +497,26 @@ TEST(DsmlParser, RandomMarkupIsCutInvariant) {
   }
 }
 
+TEST(OutputParserTest, TellsWhetherItStandsInABlockOrMayBe) {
+  OutputParser parser({.tools_enabled = true, .require_control_tokens = true});
+  parser.push_text("a <b");
+  EXPECT_EQ(parser.pending_block_bytes(), 0U);
+  parser.push_text(" <");
+  EXPECT_EQ(parser.pending_block_bytes(), 1U);
+  parser.push_control(ControlToken::kDsml);
+  EXPECT_EQ(parser.pending_block_bytes(), 2U);
+  parser.push_text("tool");
+  EXPECT_EQ(parser.pending_block_bytes(), 6U);
+  EXPECT_FALSE(parser.in_block());
+  parser.push_text("_calls>");
+  EXPECT_EQ(parser.pending_block_bytes(), 0U);
+  EXPECT_TRUE(parser.in_block());
+
+  OutputParser without_tools({.require_control_tokens = true});
+  without_tools.push_text("<");
+  without_tools.push_control(ControlToken::kDsml);
+  EXPECT_EQ(without_tools.pending_block_bytes(), 0U);
+}
+
 }  // namespace
 }  // namespace ds4

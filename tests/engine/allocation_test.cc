@@ -47,7 +47,7 @@ void expect_no_allocations(const std::string& model_path, const StepCounts& step
       KvCache::create(*backend, model->hyperparams, {.n_slots = kSequences, .ctx_tokens = 512}).take_value();
   const ForwardLimits limits{.batch_rows = kChunk + kSequences, .logits_rows = kSequences};
   const auto forward = ForwardPass::create(*backend, *model, *cache, limits).take_value();
-  Scheduler scheduler(*forward, *cache, nullptr,
+  Scheduler scheduler(*forward, *cache, nullptr, nullptr,
                       {.prefill_chunk_tokens = kChunk, .n_vocab = model->hyperparams.n_vocab});
   submit_requests(scheduler, steps.prompt_tokens);
   for (int32_t i = 0; i < steps.warm; ++i) scheduler.step();

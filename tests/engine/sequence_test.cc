@@ -25,8 +25,9 @@ class SequenceTest : public testing::Test {
   // Plays the scheduler and the model: the next logits are largest for `token`.
   void step(int32_t token) {
     if (!sequence_) {
-      sequence_ = std::make_unique<Sequence>(request_, engine_.cache->new_sequence().take_value(),
-                                             SequenceContext{engine_.tokenizer.get(), ctx_tokens_}, 1);
+      sequence_ =
+          std::make_unique<Sequence>(request_, SequenceContext{engine_.tokenizer.get(), ctx_tokens_, spacing_}, 1);
+      sequence_->start(engine_.cache->new_sequence().take_value());
     }
     std::vector<float> logits(288, 0.0F);
     logits[static_cast<size_t>(token)] = 5.0F;
@@ -53,6 +54,7 @@ class SequenceTest : public testing::Test {
   std::shared_ptr<RecordingSink> sink_ = std::make_shared<RecordingSink>();
   GenerateRequest request_;
   int32_t ctx_tokens_ = 600;
+  CheckpointSpacing spacing_{.prompt_tokens = 0};
   std::unique_ptr<Sequence> sequence_;
 };
 
@@ -109,6 +111,29 @@ TEST_F(SequenceTest, ToolCallsEndTheOutput) {
   EXPECT_EQ(finished().reason, FinishReason::kToolCalls);
   ASSERT_EQ(sink_->all<ToolCallEnd>().size(), 1U);
   EXPECT_EQ(sink_->all<ToolCallBegin>()[0].name, "now");
+}
+
+TEST_F(SequenceTest, TheEndOfATurnIsWhereTheNextOneBegins) {
+  spacing_ = {};
+  request_.output.starts_in_thinking = true;
+  request_.output.tools_enabled = true;
+  step(20);
+  EXPECT_EQ(sequence_->take_checkpoint_reason(), CheckpointReason::kPromptEnd);
+  write("a");
+  EXPECT_EQ(sequence_->take_checkpoint_reason(), std::nullopt);
+  step(ControlToken::kEos);
+  EXPECT_EQ(sequence_->take_checkpoint_reason(), CheckpointReason::kTurnEnd);
+}
+
+TEST_F(SequenceTest, NoPromptBeginsWithReasoningThatIsLeftOut) {
+  spacing_ = {};
+  request_.output.starts_in_thinking = true;
+  step(20);
+  EXPECT_EQ(sequence_->take_checkpoint_reason(), CheckpointReason::kPromptEnd);
+  write("a");
+  step(ControlToken::kThinkEnd);
+  step(ControlToken::kEos);
+  EXPECT_EQ(sequence_->take_checkpoint_reason(), CheckpointReason::kMessage);
 }
 
 TEST_F(SequenceTest, StopStringIsNotShown) {

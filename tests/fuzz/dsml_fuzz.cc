@@ -1,5 +1,5 @@
 // Model output of any bytes, cut anywhere: the joined events must not depend on the cuts, text must be well-formed
-// UTF-8, and a call's fragments must be its arguments.
+// UTF-8, a call's fragments must be its arguments, and the sampled block must say what the calls say.
 // Input: byte 0 chooses the options, byte 1 the cuts, the rest is output; its bytes FB to FF stand for control tokens.
 
 #include <cstdint>
@@ -30,7 +30,11 @@ struct Output {
   std::string content;
   std::vector<Call> calls;
   ds4::FinishReason finish = ds4::FinishReason::kStop;
-  bool operator==(const Output&) const = default;
+  std::optional<ds4::SampledCalls> sampled;  // has all of the last piece, so it depends on the cuts
+  bool operator==(const Output& other) const {
+    return reasoning == other.reasoning && content == other.content && calls == other.calls && finish == other.finish &&
+           sampled.has_value() == other.sampled.has_value();
+  }
 
   void add(const ds4::OutputEvents& events) {
     for (const ds4::OutputEvent& event : events) {
@@ -84,7 +88,20 @@ Output parse(const ds4::OutputParserOptions& options, std::string_view bytes, si
   }
   output.add(parser.finish(hit_limit));
   output.finish = parser.finish_reason();
+  output.sampled = parser.take_sampled_calls();
   return output;
+}
+
+void check_sampled(const Output& output) {
+  if (!output.sampled) return;
+  std::vector<ds4::ToolCall> calls;
+  for (const Call& call : output.calls) {
+    require(call.arguments.has_value());
+    calls.push_back({.id = {}, .name = call.name, .arguments = *call.arguments});
+  }
+  require(!calls.empty() && ds4::says_the_same(*output.sampled, calls));
+  const auto decoded = ds4::decode_sampled_calls(ds4::encode(*output.sampled));
+  require(decoded.ok() && decoded.value() == *output.sampled);
 }
 
 }  // namespace
@@ -100,7 +117,10 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const bool hit_limit = (flags & 32) != 0;
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 2, size - 2);
   const Output whole = parse(options, bytes, bytes.size(), hit_limit);
-  require(whole == parse(options, bytes, 0, hit_limit));
+  const Output pieces = parse(options, bytes, 0, hit_limit);
+  require(whole == pieces);
+  check_sampled(whole);
+  check_sampled(pieces);
   require(whole == parse(options, bytes, data[1], hit_limit));
   for (const Call& call : whole.calls) {
     if (!call.arguments || call.streamed == *call.arguments) continue;

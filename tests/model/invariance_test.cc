@@ -135,6 +135,25 @@ TEST_P(InvarianceTest, RolledBackEqualsFresh) {
   }
 }
 
+// A checkpoint holds the live parts of a frontier only; whatever else the slot held before must not show.
+TEST_P(InvarianceTest, RestoredAtEveryLengthEqualsContinuous) {
+  constexpr size_t kNext = 9;
+  const auto tokens = tiny_tokens(kTokens, 10);
+  const auto whole = run(tokens, {kTokens});
+  const auto n_vocab = static_cast<std::ptrdiff_t>(tiny_shape().vocab);
+  KvState trunk = loaded_.new_sequence();
+  KvState other = loaded_.new_sequence();
+  loaded_.run(other, tiny_tokens(kTokens, 11), {kTokens});
+  for (size_t cut = 1; cut + kNext <= tokens.size(); ++cut) {
+    loaded_.run(trunk, slice(tokens, cut - 1, cut), {1});
+    if (cut % kLengthStep != 0) continue;
+    other.restore(trunk.checkpoint());
+    const auto resumed = loaded_.run(other, slice(tokens, cut, cut + kNext), {static_cast<int32_t>(kNext)});
+    const auto first = whole.begin() + static_cast<std::ptrdiff_t>(cut) * n_vocab;
+    ASSERT_EQ(resumed, std::vector<float>(first, first + static_cast<std::ptrdiff_t>(kNext) * n_vocab)) << cut;
+  }
+}
+
 TEST_P(InvarianceTest, ForkedEqualsContinuous) {
   const auto prefix = tiny_tokens(190, 6);
   KvState trunk = loaded_.new_sequence();

@@ -68,6 +68,31 @@ TEST(KvLayoutTest, FlashRowsAndPages) {
   EXPECT_EQ(canonical.frontier_bytes, 15420416u);
 }
 
+// What a checkpoint costs beside shared pages: least where windows of both ratios are closed.
+TEST(KvLayoutTest, FlashCheckpointBytes) {
+  const KvLayout layout = KvLayout::compute(synthetic_hyperparams(flash_shape()).value(), NumericProfile::kCanonical);
+  const auto live_bytes = [&](int32_t n_tokens) {
+    uint64_t bytes = 0;
+    uint64_t end = 0;
+    for (const ByteRange& range : layout.live_frontier(n_tokens)) {
+      EXPECT_LE(range.offset + range.size_bytes, layout.frontier_bytes);
+      bytes += range.size_bytes;
+      end = std::max(end, range.offset + range.size_bytes);
+    }
+    return bytes;
+  };
+  EXPECT_EQ(live_bytes(0), 0u);
+  EXPECT_EQ(live_bytes(2048), 4074496u);
+  EXPECT_EQ(live_bytes(2048 + 127), 15123456u);
+  uint64_t sum = 0;
+  for (int32_t n = 2048; n < 2048 + 128; ++n) sum += live_bytes(n);
+  EXPECT_LT(sum / 128, 12'000'000u);
+  // Beside shared pages; with the rows of the page that is being filled it stays below 12 MB on average.
+  sum = 0;
+  for (int32_t n = 2048; n < 2048 + kPageTokens; ++n) sum += layout.live_bytes(n);
+  EXPECT_LT(sum / kPageTokens, 12'000'000u);
+}
+
 TEST(HyperparamsTest, WriteThenReadIsTheSame) {
   const Hyperparams h = Hyperparams::read(tiny_metadata()).value();
   EXPECT_EQ(h.n_layer, 4);

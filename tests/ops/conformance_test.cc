@@ -146,7 +146,7 @@ TEST(OpTableTest, NamesAreUniqueAndEveryOpHasCases) {
       "embed",    "hc_init",       "rms_norm",    "matmul",       "matmul_grouped", "add",
       "hc_mix",   "hc_reduce",     "hc_expand",   "hc_head_mix",  "rope",           "kv_pack",
       "compress", "window_append", "index_round", "index_select", "attention",      "router",
-      "swiglu",   "experts",       "gather_rows", "hc_pre",       "shared_expert"};
+      "swiglu",   "experts",       "gather_rows", "hc_pre",       "shared_expert",  "steer"};
   EXPECT_EQ(ops, expected);
 }
 

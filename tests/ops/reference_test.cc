@@ -13,6 +13,7 @@
 #include "ops/reference/indexer.h"
 #include "ops/reference/rope.h"
 #include "ops/reference/router.h"
+#include "ops/reference/steer.h"
 
 namespace ds4::test {
 
@@ -194,6 +195,22 @@ TEST(RmsNormTest, KnownAnswers) {
   EXPECT_THAT(out, Pointwise(FloatNear(1e-6f), {2.4f, -1.6f, 0.0f, 0.0f}));
   reference::rms_norm_row<double>(x, nullptr, 2.75f, 4, out);  // root of 9
   EXPECT_THAT(out, Pointwise(FloatNear(1e-6f), {1.0f, -4.0f / 3, 0.0f, 0.0f}));
+}
+
+TEST(SteerTest, AUnitDirectionIsRemovedKeptOrDoubled) {
+  const float direction[] = {0.6f, 0.8f, 0};
+  const auto steered = [&](float scale) {
+    std::array<float, 3> x = {3, -1, 7};  // 1 along the direction
+    reference::steer_row<double>(x.data(), direction, scale, 3);
+    return x;
+  };
+  EXPECT_THAT(steered(1.0f), Pointwise(FloatNear(1e-6f), {2.4f, -1.8f, 7.0f}));
+  EXPECT_THAT(steered(-1.0f), Pointwise(FloatNear(1e-6f), {3.6f, -0.2f, 7.0f}));
+  EXPECT_THAT(steered(0.0f), ElementsAre(3, -1, 7));
+  // A direction is used as it is, whatever its length.
+  std::array<float, 2> y = {1, 2};
+  reference::steer_row<float>(y.data(), std::array<float, 2>{2, 0}.data(), 0.5f, 2);
+  EXPECT_THAT(y, ElementsAre(-1, 2));
 }
 
 TEST(HcHeadTest, SigmoidOfScaledMixPlusEpsilon) {

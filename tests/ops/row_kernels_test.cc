@@ -116,6 +116,19 @@ TEST(RowKernelsTest, ElementaryFunctionsHaveTheSameBitsEverywhere) {
   }
 }
 
+TEST(RowKernelsTest, SteeringHasTheSameBitsEverywhere) {
+  for (const int64_t n : {1, 7, 15, 16, 17, 31, 33, 500}) {
+    const std::vector<float> direction = make_values({}, n, 1);
+    for (const float scale : {1.0f, -0.75f, 100.0f}) {
+      expect_same_bits([&](const cpu::RowKernels& kernels) {
+        std::vector<float> x = make_values({.scale = 9.0f}, n, 2);
+        kernels.steer(x.data(), direction.data(), scale, n);
+        return bytes_of(x);
+      });
+    }
+  }
+}
+
 TEST(RowKernelsTest, AttentionOverRaggedHeadsRowsAndChannelsHasTheSameBitsEverywhere) {
   for (const int64_t n_heads : {1, 3, 16, 33}) {
     for (const int64_t width : {8, 36, 65, 200}) {

@@ -89,11 +89,11 @@ OutputEvents text_events() {
 
 OutputEvents tool_events() {
   return {TextDelta{"Looking."},
-          ToolCallBegin{0, "ls"},
+          ToolCallBegin{0, "ls", "call_a"},
           ToolCallArgumentsDelta{0, R"({"path": ")"},
           ToolCallArgumentsDelta{0, R"(a"})"},
           ToolCallEnd{0, R"({"path": "a"})"},
-          ToolCallBegin{1, "now"},
+          ToolCallBegin{1, "now", "call_b"},
           ToolCallArgumentsDelta{1, "{}"},
           ToolCallEnd{1, "{}"},
           Finished{FinishReason::kToolCalls, kUsage}};
@@ -151,14 +151,14 @@ TEST_F(ChatAnswerTest, StreamsToolCallsInFragments) {
     }
   }
   ASSERT_THAT(calls, SizeIs(5));
-  EXPECT_THAT(calls[0][0]["id"].get<std::string>(), MatchesRegex("call_[0-9a-f]{32}"));
+  EXPECT_EQ(calls[0][0]["id"], "call_a");
   EXPECT_EQ(calls[0][0]["index"], 0);
   EXPECT_EQ(calls[0][0]["type"], "function");
   EXPECT_EQ(calls[0][0]["function"], Json({{"name", "ls"}, {"arguments", ""}}));
   EXPECT_EQ(calls[1][0], Json({{"index", 0}, {"function", {{"arguments", R"({"path": ")"}}}}));
   EXPECT_EQ(calls[2][0]["function"]["arguments"], R"(a"})");
   EXPECT_EQ(calls[3][0]["index"], 1);
-  EXPECT_NE(calls[3][0]["id"], calls[0][0]["id"]);
+  EXPECT_EQ(calls[3][0]["id"], "call_b");
 }
 
 TEST_F(ChatAnswerTest, EndsAFailedStreamWithAnErrorEvent) {
@@ -218,6 +218,8 @@ TEST_F(ChatAnswerTest, AnswersWithToolCalls) {
   EXPECT_EQ(choice["message"]["content"], "Looking.");
   const Json calls = choice["message"]["tool_calls"];
   ASSERT_THAT(calls, SizeIs(2));
+  EXPECT_EQ(calls[0]["id"], "call_a");
+  EXPECT_EQ(calls[1]["id"], "call_b");
   EXPECT_EQ(calls[0]["function"], Json({{"name", "ls"}, {"arguments", R"({"path": "a"})"}}));
   EXPECT_EQ(calls[1]["function"]["name"], "now");
 }

@@ -244,6 +244,40 @@ TEST(ChatRequestTest, JoinsLeadingSystemMessagesAndKeepsLaterOnesInPlace) {
   EXPECT_EQ(messages[2].content, "d");
 }
 
+constexpr std::string_view kBillingHeader = "x-anthropic-billing-header: cc_version=2.1.100.7b4; cch=eb6c6;";
+
+TEST(ChatRequestTest, DropsVolatileTextFromSystemMessagesOnly) {
+  const std::string body = with_messages(fmt::format(
+      R"({{"role":"developer","content":[{{"type":"text","text":"{0}"}},{{"type":"text","text":"a"}}]}},
+         {{"role":"user","content":"{0}"}},{{"role":"assistant","content":"{0}"}},{{"role":"system","content":"{0}"}},
+         {{"role":"tool","content":"{0}"}})",
+      kBillingHeader));
+  const ChatRequest request = parse_ok(body);
+  EXPECT_TRUE(request.dropped_text.any());
+  const std::vector<Message>& messages = request.conversation.messages;
+  ASSERT_THAT(messages, SizeIs(4));
+  EXPECT_EQ(messages[0].content, "a");
+  for (size_t i = 1; i < 4; ++i) EXPECT_EQ(messages[i].content, kBillingHeader) << i;
+
+  ServedModel keeps = served();
+  keeps.keeps_volatile_text = true;
+  const auto kept = std::get<ChatRequest>(parse_chat_request(body, keeps));
+  EXPECT_TRUE(kept.dropped_text.none());
+  ASSERT_THAT(kept.conversation.messages, SizeIs(5));
+  EXPECT_EQ(kept.conversation.messages[0].content, fmt::format("{}\n\na", kBillingHeader));
+}
+
+TEST(ChatRequestTest, TakesASystemMessageOfVolatileTextForAbsent) {
+  const ChatRequest request = parse_ok(with_messages(
+      fmt::format(R"({{"role":"system","content":"{}"}},{{"role":"user","content":"q"}})", kBillingHeader)));
+  ASSERT_THAT(request.conversation.messages, SizeIs(1));
+  EXPECT_EQ(request.conversation.messages[0].role, Role::kUser);
+  // One that is empty in itself is none of our business.
+  EXPECT_THAT(
+      parse_ok(with_messages(R"({"role":"system","content":""},{"role":"user","content":"q"})")).conversation.messages,
+      SizeIs(2));
+}
+
 TEST(ChatRequestTest, JoinsTextParts) {
   const ChatRequest request = parse_ok(
       with_messages(R"({"content":[{"type":"text","text":"a","cache_control":{}},"b",{"text":"c"}],"role":"user"})"));

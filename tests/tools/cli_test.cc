@@ -59,6 +59,10 @@ TEST(CliUsageTest, EveryBadValueIsNamedWithWhatIsAccepted) {
       {"--backend tpu", {"--backend", "expected cpu", "'tpu'"}},
       {"--backend cuda", {"--backend cuda", "not in this build", "available: cpu"}},
       {"--metal", {"--metal", "not in this build"}},
+      {"--dir-steering-ffn 100.5", {"--dir-steering-ffn", "a number from -100 to 100", "'100.5'"}},
+      {"--dir-steering-attn nan", {"--dir-steering-attn", "a number from -100 to 100", "'nan'"}},
+      {"--dir-steering-policy now", {"--dir-steering-policy", "always, decoding, final-answer or off", "'now'"}},
+      {"--dir-steering-ffn -0.5 -p a", {"ffn -0.5", "--dir-steering-file"}},
       {"--mtp head.gguf", {"--mtp", "not in this build"}},
       {"--logprobs-top-k 129", {"--logprobs-top-k", "an integer from 1 to 128", "'129'"}},
       {"--chunk 0", {"--chunk", "an integer from 1", "'0'"}},
@@ -175,6 +179,34 @@ TEST(CliDumpTest, LogitsDoNotDependOnTheChunkAndFollowThePositions) {
                            all.begin() + static_cast<std::ptrdiff_t>(i * 4 * 288)))
         << i;
   }
+}
+
+TEST(CliDumpTest, SteeringChangesLogitsAndScaleZeroDoesNot) {
+  const std::string ids = write_temporary("ids.json", "[1, 5, 20, 33, 47, 200, 3, 18, 90]");
+  std::vector<float> directions(4U * 64U, 0.125F);
+  const std::string bytes(reinterpret_cast<const char*>(directions.data()), directions.size() * sizeof(float));
+  const std::string file = " --dir-steering-file " + write_temporary("directions.f32", bytes);
+  const std::string out = write_temporary("logits.f32", "");
+  const auto logits = [&](const std::string& flags) {
+    const ProgramResult result = ds4_tiny("--dump-logits " + out + " --token-ids " + ids + flags);
+    EXPECT_EQ(result.exit_code, 0) << result.standard_error;
+    return read_floats(out);
+  };
+  const std::vector<float> plain = logits("");
+  for (const char* flags :
+       {" --dir-steering-ffn 0", " --dir-steering-attn -0 --dir-steering-ffn 0", " --dir-steering-policy off",
+        " --dir-steering-policy none", " --dir-steering-policy decode", " --dir-steering-policy tool-safe"})
+    EXPECT_EQ(logits(file + flags), plain) << flags;
+  const std::vector<float> steered = logits(file);
+  EXPECT_NE(steered, plain);
+  EXPECT_EQ(logits(file + " --dir-steering-ffn 1"), steered) << "the default";
+  EXPECT_EQ(logits(file + " --dir-steering-ffn 1 --dir-steering-policy always"), steered);
+  EXPECT_NE(logits(file + " --dir-steering-attn 1"), steered);
+
+  const ProgramResult odd = ds4_tiny("-p a --dir-steering-file " + write_temporary("odd.f32", bytes.substr(1)));
+  EXPECT_EQ(odd.exit_code, 2);
+  EXPECT_NE(odd.standard_error.find("expected 1024 bytes"), std::string::npos) << odd.standard_error;
+  EXPECT_NE(odd.standard_error.find("found 1023"), std::string::npos) << odd.standard_error;
 }
 
 TEST(CliDumpTest, BadInputFilesAreExplained) {

@@ -406,6 +406,7 @@ inline constexpr RowKernels kRowKernels = {
     .hc_mix = hc_mix<S>,
     .rotate = rotate<S>,
     .sqrt_softplus = sqrt_softplus_row<S>,
+    .steer = steer<S>,
     .pack_row = pack_row<S>,
     .unpack_row = unpack_row<S>,
     .hadamard = hadamard_row<S>,

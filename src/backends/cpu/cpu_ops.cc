@@ -319,4 +319,14 @@ void CpuOps::gather_rows(const TensorView& x, const TensorView& row_ids, const T
   gather_rows_host(x, row_ids, out);
 }
 
+void CpuOps::steer(const TensorView& x, const TensorView& direction, const TensorView& scales) {
+  const int64_t n = x.shape[1];
+  pool_.parallel_for(x.shape[0], rows_per_grain(2 * n), [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r) {
+      const float scale = scales.f32()[r];
+      if (scale != 0.0f) kernels_.rows->steer(x.f32() + r * n, direction.f32(), scale, n);
+    }
+  });
+}
+
 }  // namespace ds4

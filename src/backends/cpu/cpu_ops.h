@@ -42,6 +42,7 @@ class CpuOps : public Ops {
   void swiglu(const TensorView& gate, const TensorView& up, float clamp, const TensorView& out) override;
   void experts(const ExpertsArgs& args, const TensorView& out) override;
   void gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) override;
+  void steer(const TensorView& x, const TensorView& direction, const TensorView& scales) override;
   void hc_pre(const HcPreArgs& args, const HcSplit& split, const TensorView& out) override;
   void shared_expert(const SharedExpertArgs& args, const TensorView& out) override;
 

@@ -95,7 +95,7 @@ constexpr size_t most_few_columns(DType type) {
   switch (type) {
     case DType::kQ8_0: return 8;
     case DType::kMXFP4: return 16;
-    case DType::kQ2_K: return 24;
+    case DType::kQ2_K:
     case DType::kQ4_K: return 24;
     case DType::kIQ2_XXS: return 20;
     default: return 0;

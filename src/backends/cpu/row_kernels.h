@@ -75,6 +75,8 @@ struct RowKernels {
   // Rotates n values in pairs. cosines: each twice; sines: minus and plus each; inverse turns back.
   void (*rotate)(float* x, const float* cosines, const float* sines, int64_t n, bool inverse);
   void (*sqrt_softplus)(const float* x, int64_t n, float* out);
+  // x -= (scale * <direction, x>) * direction
+  void (*steer)(float* x, const float* direction, float scale, int64_t n);
   // Rows of any encoding; the values and bytes of ops/kv_rows.h. Unpacked rows hold no NaN.
   void (*pack_row)(const float* x, const KvRowFormat& format, std::byte* row);
   void (*unpack_row)(const std::byte* row, const KvRowFormat& format, float* x);

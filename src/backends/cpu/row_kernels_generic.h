@@ -7,6 +7,7 @@
 #include <bit>
 #include <cstring>
 
+#include "backends/cpu/generic_kernels.h"
 #include "backends/cpu/row_kernels.h"
 #include "backends/cpu/vector_math.h"
 #include "ops/kv_rows.h"
@@ -91,6 +92,19 @@ template <class S>
 void sqrt_softplus_row(const float* x, int64_t n, float* out) {
   for (int64_t i = 0; i < n; i += S::kLanes)
     store_some<S>(out + i, sqrt_softplus<S>(load_some<S>(x + i, n - i)), n - i);
+}
+
+template <class S>
+void steer(float* x, const float* direction, float scale, int64_t n) {
+  float factor = 0.0f;
+  const float* column = x;
+  dot_tile<S, F32Values, 1, 1>(reinterpret_cast<const std::byte*>(direction), 0, &column, n,
+                               [&](int, int, float dot) { factor = scale * dot; });
+  const typename S::F by = S::set1(factor);
+  for (int64_t i = 0; i < n; i += S::kLanes) {
+    const typename S::F part = S::mul(by, load_some<S>(direction + i, n - i));
+    store_some<S>(x + i, S::sub(load_some<S>(x + i, n - i), part), n - i);
+  }
 }
 
 template <class S>

@@ -34,13 +34,15 @@ Result<std::unique_ptr<Runner>> Runner::create(Subject& subject, const RunnerOpt
                           {.n_slots = options.n_slots, .ctx_tokens = options.ctx_tokens, .n_pages = n_pages}));
   runner->forward_ = TRY(ForwardPass::create(
       *subject.backend, *subject.model, *runner->cache_,
-      {.batch_rows = std::max(options.chunk_tokens, options.n_slots), .logits_rows = options.n_slots}));
+      {.batch_rows = std::max(options.chunk_tokens, options.n_slots), .logits_rows = options.n_slots},
+      subject.steering.get()));
   return runner;
 }
 
 Result<ForwardPass*> Runner::profiled_forward() {
   if (profiled_forward_ == nullptr) {
-    profiled_forward_ = TRY(ForwardPass::create(profiled_, *subject_.model, *cache_, forward_->limits()));
+    profiled_forward_ =
+        TRY(ForwardPass::create(profiled_, *subject_.model, *cache_, forward_->limits(), subject_.steering.get()));
   }
   profile_ops_.reset();
   return profiled_forward_.get();
@@ -50,12 +52,13 @@ std::vector<int32_t> Runner::random_tokens(int32_t n_tokens) const {
   return synthetic_tokens("bench", n_tokens, subject_.hyperparams().n_vocab);
 }
 
-Result<std::span<const float>> Runner::append(ForwardPass& forward, KvState& kv, std::span<const int32_t> tokens) {
+Result<std::span<const float>> Runner::append(ForwardPass& forward, KvState& kv, std::span<const int32_t> tokens,
+                                              const SteeringScales& steering) {
   std::span<const float> logits;
   while (!tokens.empty()) {
     const auto piece = tokens.first(std::min(tokens.size(), static_cast<size_t>(options_.chunk_tokens)));
     tokens = tokens.subspan(piece.size());
-    const SequenceInput input{&kv, piece, tokens.empty() ? LogitsWanted::kLast : LogitsWanted::kNone};
+    const SequenceInput input{&kv, piece, tokens.empty() ? LogitsWanted::kLast : LogitsWanted::kNone, steering};
     logits = TRY(forward.run({&input, 1}));
   }
   return logits;
@@ -128,7 +131,8 @@ Result<std::vector<double>> Runner::decode_steps(ForwardPass& forward, DecodeSta
   std::vector<double> us;
   for (size_t step = 0; step < state.tokens[0].size(); ++step) {
     for (size_t i = 0; i < inputs.size(); ++i) {
-      inputs[i] = {&state.sequences[i], std::span(state.tokens[i]).subspan(step, 1), LogitsWanted::kLast};
+      inputs[i] = {&state.sequences[i], std::span(state.tokens[i]).subspan(step, 1), LogitsWanted::kLast,
+                   subject_.steering_settings.for_output()};
     }
     const int64_t since_us = clock_.now_us();
     const auto logits = TRY(forward.run(inputs));

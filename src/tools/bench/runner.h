@@ -65,8 +65,14 @@ class Runner {
   Result<std::vector<OpProfile>> profile_prefill(int32_t n_tokens);
   Result<std::vector<OpProfile>> profile_decode(int32_t n_sequences, int32_t ctx_tokens, int32_t gen_tokens);
 
-  // Appends tokens in chunks; the logits of the last one.
-  Result<std::span<const float>> append(ForwardPass& forward, KvState& kv, std::span<const int32_t> tokens);
+  // Appends tokens of a prompt in chunks; the logits of the last one.
+  Result<std::span<const float>> append(ForwardPass& forward, KvState& kv, std::span<const int32_t> tokens) {
+    return append(forward, kv, tokens, subject_.steering_settings.for_prompt());
+  }
+  // A token of the answer.
+  Result<std::span<const float>> append_chosen(KvState& kv, int32_t token) {
+    return append(*forward_, kv, {&token, 1}, subject_.steering_settings.for_output());
+  }
   ForwardPass& forward() { return *forward_; }
   Result<KvState> new_sequence() { return cache_->new_sequence(); }
 
@@ -78,6 +84,8 @@ class Runner {
         clock_(clock),
         profile_ops_(subject.backend->ops(), clock),
         profiled_(*subject.backend, profile_ops_) {}
+  Result<std::span<const float>> append(ForwardPass& forward, KvState& kv, std::span<const int32_t> tokens,
+                                        const SteeringScales& steering);
   Result<ForwardPass*> profiled_forward();
   Result<DecodeState> start_decode(int32_t n_sequences, int32_t ctx_tokens, int32_t gen_tokens);
   Result<std::vector<double>> decode_steps(ForwardPass& forward, DecodeState& state);

@@ -64,6 +64,7 @@ int Subject::expert_bits() const {
 
 Result<Subject> load_subject(const SubjectOptions& options, const Clock& clock) {
   Subject subject;
+  subject.steering_settings = TRY(options.engine.steering.settings());
   subject.backend = TRY(make_backend(options));
   std::unique_ptr<GgufFile> file;
   int64_t since_us = clock.now_us();
@@ -87,6 +88,8 @@ Result<Subject> load_subject(const SubjectOptions& options, const Clock& clock) 
   subject.tokenizer = TRY(load_tokenizer(*file));
   subject.model = TRY(Model::load(std::move(file), *subject.backend));
   subject.load_us = clock.elapsed_us(since_us);
+  if (const std::string& directions = options.engine.steering.file; !directions.empty())
+    subject.steering = TRY(Steering::load(directions, subject.hyperparams(), *subject.backend));
   subject.cost = model_cost(*subject.model->file, subject.hyperparams());
   return subject;
 }

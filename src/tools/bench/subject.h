@@ -20,6 +20,8 @@ struct Subject {
   std::unique_ptr<Backend> backend;
   std::unique_ptr<Model> model;
   std::unique_ptr<Tokenizer> tokenizer;  // null: no vocabulary
+  std::unique_ptr<Steering> steering;    // null: no directions
+  SteeringSettings steering_settings;
   std::string name;
   std::string recipe;  // of a synthetic model
   ModelCost cost;

@@ -120,7 +120,7 @@ class Sweep {
       int64_t first_us = 0;
       for (int32_t step = 0; step < settings_.gen_tokens; ++step) {
         const int32_t token = next_token(logits, subject_.tokenizer.get());
-        logits = TRY(runner_.append(runner_.forward(), kv_, {&token, 1}));
+        logits = TRY(runner_.append_chosen(kv_, token));
         if (step == 0) first_us = clock_.elapsed_us(since_us);
       }
       const int64_t us = clock_.elapsed_us(since_us);

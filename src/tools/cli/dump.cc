@@ -56,14 +56,15 @@ std::string step_as_json(const Tokenizer& tokenizer, std::span<const float> logi
 }
 
 // Appends the tokens to the sequence in steps; the logits of the last one.
-Result<std::span<const float>> run_tokens(Engine& engine, KvState& kv, std::span<const int32_t> tokens) {
+Result<std::span<const float>> run_tokens(Engine& engine, KvState& kv, std::span<const int32_t> tokens,
+                                          const SteeringScales& steering) {
   const auto most = static_cast<size_t>(engine.forward().limits().batch_rows);
   while (tokens.size() > most) {
-    const SequenceInput input{&kv, tokens.first(most), LogitsWanted::kNone};
+    const SequenceInput input{&kv, tokens.first(most), LogitsWanted::kNone, steering};
     TRY(engine.forward().run({&input, 1}));
     tokens = tokens.subspan(most);
   }
-  const SequenceInput input{&kv, tokens, LogitsWanted::kLast};
+  const SequenceInput input{&kv, tokens, LogitsWanted::kLast, steering};
   return engine.forward().run({&input, 1});
 }
 
@@ -120,6 +121,11 @@ Result<void> dump_tokens(const std::string& model_path, std::string_view text) {
 Result<void> dump_logprobs(Engine& engine, std::span<const int32_t> prompt_tokens, const LogprobsDump& dump) {
   CHECK(engine.tokenizer() != nullptr, "a prompt was encoded without a vocabulary");
   const Tokenizer& tokenizer = *engine.tokenizer();
+  if (engine.steering().scales.any() && engine.steering().policy == SteeringPolicy::kFinalAnswer) {
+    return make_error(
+        ErrorCode::kInvalidArgument,
+        "--dump-logprobs does not look for the final answer: --dir-steering-policy always, decoding or off");
+  }
   AtomicFileWriter file = TRY(AtomicFileWriter::create(dump.output_path));
   TRY(file.append(bytes_of(fmt::format(R"({{"source":"ds4","prompt_tokens":{},"ctx":{},"top_k":{},"steps":[)",
                                        prompt_tokens.size(), engine.ctx_tokens(), dump.top_k))));
@@ -128,8 +134,10 @@ Result<void> dump_logprobs(Engine& engine, std::span<const int32_t> prompt_token
   const auto n_steps = static_cast<int32_t>(std::min<int64_t>(dump.max_tokens, n_free));
   int32_t token = 0;
   std::span<const int32_t> pending = prompt_tokens;
+  SteeringScales steering = engine.steering().for_prompt();
   for (int32_t step = 0; step < n_steps; ++step) {
-    std::span<const float> logits = TRY(run_tokens(engine, kv, pending));
+    std::span<const float> logits = TRY(run_tokens(engine, kv, pending, steering));
+    steering = engine.steering().for_output();
     logits = logits.first(static_cast<size_t>(tokenizer.n_vocab()));
     const std::optional<int32_t> best = greedy_token(logits);
     if (!best) return make_error(ErrorCode::kInternal, "step {}: no logit is finite", step);
@@ -162,7 +170,7 @@ Result<void> dump_logits(EngineOptions options, const LogitsDump& dump) {
     const int32_t n = std::min(chunk, n_tokens - first);
     const bool wants_any = wanted != positions.end() && *wanted < first + n;
     const SequenceInput input{&kv, std::span(ids).subspan(static_cast<size_t>(first), static_cast<size_t>(n)),
-                              wants_any ? LogitsWanted::kAll : LogitsWanted::kNone};
+                              wants_any ? LogitsWanted::kAll : LogitsWanted::kNone, engine->steering().for_prompt()};
     const std::span<const float> logits = TRY(engine->forward().run({&input, 1}));
     for (; wanted != positions.end() && *wanted < first + n; ++wanted) {
       TRY(file.append(std::as_bytes(logits.subspan(static_cast<size_t>(*wanted - first) * n_vocab, n_vocab))));

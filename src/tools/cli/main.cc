@@ -23,7 +23,7 @@ constexpr int32_t kMaxLogprobsTopK = 128;
 constexpr int32_t kMaxChunkTokens = 65536;
 
 struct Arguments {
-  SessionOptions session;
+  ChatOptions session;
   std::optional<std::string> prompt;
   std::string prompt_file;
   bool dump_tokens = false;

@@ -12,11 +12,11 @@ Message make_message(Role role, std::string content) {
   return message;
 }
 
-Result<Session> Session::open(const SessionOptions& options) {
+Result<Session> Session::open(const ChatOptions& options) {
   return Session(options, TRY(Engine::load(options.engine)));
 }
 
-Session::Session(SessionOptions options, std::unique_ptr<Engine> engine)
+Session::Session(ChatOptions options, std::unique_ptr<Engine> engine)
     : options_(std::move(options)),
       engine_(std::move(engine)),
       thread_(std::make_unique<EngineThread>(engine_->scheduler(), 1)) {}
@@ -46,7 +46,7 @@ Result<Answer> Session::ask(const Conversation& conversation) {
 }
 
 Result<void> Session::resize_context(int32_t ctx_tokens) {
-  SessionOptions options = options_;
+  ChatOptions options = options_;
   options.engine.ctx_tokens = ctx_tokens;
   std::unique_ptr<Engine> engine = TRY(Engine::load(options.engine));
   thread_.reset();

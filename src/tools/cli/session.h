@@ -15,7 +15,7 @@
 
 namespace ds4 {
 
-struct SessionOptions {
+struct ChatOptions {
   EngineOptions engine;
   SamplingParams sampling;
   ThinkingOptions thinking;
@@ -28,7 +28,7 @@ Message make_message(Role role, std::string content);
 
 class Session {
  public:
-  static Result<Session> open(const SessionOptions& options);
+  static Result<Session> open(const ChatOptions& options);
 
   // The system message, if any.
   Conversation new_conversation() const;
@@ -43,9 +43,9 @@ class Session {
   Engine& engine() { return *engine_; }
 
  private:
-  Session(SessionOptions options, std::unique_ptr<Engine> engine);
+  Session(ChatOptions options, std::unique_ptr<Engine> engine);
 
-  SessionOptions options_;
+  ChatOptions options_;
   std::unique_ptr<Engine> engine_;
   std::unique_ptr<EngineThread> thread_;
 };

@@ -19,7 +19,7 @@ struct AbsentOption {
   const char* names;
   bool takes_value;
 };
-constexpr std::array<AbsentOption, 12> kAbsentOptions{{
+constexpr std::array<AbsentOption, 9> kAbsentOptions{{
     {"--metal", false},
     {"--cuda", false},
     {"--quality", false},
@@ -27,9 +27,6 @@ constexpr std::array<AbsentOption, 12> kAbsentOptions{{
     {"--mtp", true},
     {"--mtp-draft", true},
     {"--mtp-margin", true},
-    {"--dir-steering-file", true},
-    {"--dir-steering-ffn", true},
-    {"--dir-steering-attn", true},
     {"--mt,--mpp", true},
     {"--power", true},
 }};
@@ -78,6 +75,47 @@ void add_choice_option(CLI::App& app, const std::string& name, const std::string
   add_text_function(app, name, help, choose)->type_name(fmt::format("{}", fmt::join(names, "|")));
 }
 
+// The names that help shows, then others that mean the same.
+constexpr std::array<std::pair<std::string_view, SteeringPolicy>, 8> kPolicies{{
+    {"always", SteeringPolicy::kAlways},
+    {"decoding", SteeringPolicy::kDecoding},
+    {"final-answer", SteeringPolicy::kFinalAnswer},
+    {"off", SteeringPolicy::kOff},
+    {"decode", SteeringPolicy::kDecoding},
+    {"final", SteeringPolicy::kFinalAnswer},
+    {"tool-safe", SteeringPolicy::kFinalAnswer},
+    {"none", SteeringPolicy::kOff},
+}};
+
+void add_scale_option(CLI::App& app, const std::string& name, std::optional<float>& value, const std::string& help) {
+  add_text_function(app, name, help, [name, &value](const std::string& text) {
+    const std::optional<float> number = parse_number<float>(text);
+    if (!number || !(std::fabs(*number) <= kMaxSteeringScale)) {
+      refuse(name, fmt::format("a number from {} to {}", -kMaxSteeringScale, kMaxSteeringScale), text);
+    }
+    value = number;
+  })->type_name("X");
+}
+
+void add_steering_options(CLI::App& app, SteeringOptions& options) {
+  app.option_defaults()->group("Steering");
+  app.add_option("--dir-steering-file", options.file, "directions, raw F32 [layers, width]")
+      ->take_last()
+      ->type_name("FILE");
+  add_scale_option(app, "--dir-steering-ffn", options.ffn,
+                   "scale on expert outputs; positive removes the direction (1 if only a file is given, else 0)");
+  add_scale_option(app, "--dir-steering-attn", options.attn, "scale on attention outputs (0)");
+  const auto choose = [&options](const std::string& text) {
+    const auto found = std::ranges::find(kPolicies, text, &std::pair<std::string_view, SteeringPolicy>::first);
+    if (found == kPolicies.end()) refuse("--dir-steering-policy", "always, decoding, final-answer or off", text);
+    options.policy = found->second;
+  };
+  add_text_function(app, "--dir-steering-policy",
+                    fmt::format("which tokens are steered ({})", steering_policy_name(options.policy)), choose)
+      ->type_name("always|decoding|final-answer|off");
+  app.option_defaults()->group("Model");
+}
+
 [[noreturn]] void refuse_absent(const std::string& name, std::string_view available) {
   throw CLI::ValidationError(name, fmt::format("not in this build{}", available));
 }
@@ -95,6 +133,10 @@ void add_absent_options(CLI::App& app) {
 }
 
 }  // namespace
+
+std::string_view steering_policy_name(SteeringPolicy policy) {
+  return std::ranges::find(kPolicies, policy, &std::pair<std::string_view, SteeringPolicy>::second)->first;
+}
 
 void add_integer_option(CLI::App& app, const std::string& names, int32_t& value, IntegerRange range,
                         const std::string& help) {
@@ -128,7 +170,42 @@ void add_model_options(CLI::App& app, EngineOptions& options) {
                                 "revision of the prompt format (what the file says, else preview)",
                                 {{"preview", ChatFormat::kPreview}, {"0731", ChatFormat::k0731}},
                                 [&options](ChatFormat format) { options.chat_format = format; });
+  add_steering_options(app, options.steering);
   add_absent_options(app);
+  app.option_defaults()->group("Options");
+}
+
+void add_kv_options(CLI::App& app, EngineOptions& options) {
+  app.option_defaults()->group("Memory of conversations");
+  const auto add_mebibytes = [&app](const std::string& name, const std::string& help, auto& value) {
+    add_text_function(app, name, help, [name, &value](const std::string& text) {
+      const std::optional<int32_t> number = parse_number<int32_t>(text);
+      if (!number || *number < 1) refuse(name, "a number of MiB from 1", text);
+      value = static_cast<uint64_t>(*number) << 20;
+    })->type_name("MiB");
+  };
+  add_mebibytes("--kv-ram-mb", "KV pages of running and remembered conversations (by context, slots and memory)",
+                options.kv_bytes);
+  app.add_flag_callback(
+      "--no-kv-reuse", [&options] { options.spacing.prompt_tokens = 0; },
+      "remember nothing: every prompt is computed from its start");
+  app.add_option("--kv-disk-dir", options.kv_disk_dir, "directory where conversations outlive the program (none)")
+      ->take_last()
+      ->type_name("DIR");
+  add_mebibytes("--kv-disk-space-mb", "most bytes there (4096)", options.kv_disk_bytes);
+  add_integer_option(app, "--kv-cache-min-tokens", options.sessions.disk_least_tokens, {1, kMaxCtxTokens},
+                     "least tokens after the last checkpoint on disk that are worth another (512)");
+  add_integer_option(app, "--kv-cache-continued-interval-tokens", options.sessions.disk_interval_tokens,
+                     {1, kMaxCtxTokens}, "between checkpoints of one conversation on disk (16384)");
+  // Of the program this one is compatible with, where they tune what is not done here.
+  for (const char* name :
+       {"--kv-cache-cold-max-tokens", "--kv-cache-boundary-trim-tokens", "--kv-cache-boundary-align-tokens"})
+    add_text_function(app, name, "", [](const std::string&) {})->group("");
+  app.add_flag_callback("--kv-cache-reject-different-quant", [] {})->group("");
+  add_integer_option(app, "--prefill-chunk", options.prefill_chunk_tokens, {1, 1 << 16},
+                     fmt::format("most prompt tokens of one step ({})", options.prefill_chunk_tokens));
+  add_integer_option(app, "--mixed-prefill-quantum", options.mixed_chunk_tokens, {1, 1 << 16},
+                     fmt::format("the same while answers are being written ({})", options.mixed_chunk_tokens));
   app.option_defaults()->group("Options");
 }
 

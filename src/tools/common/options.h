@@ -37,13 +37,18 @@ struct IntegerRange {
   int64_t most;
 };
 
-// -m, -c, -t, --pin-threads, --backend, --cpu, --profile, --chat-format; an empty model_path afterwards means "the
-// default" (see tools/common/model_path.h). Flags of other builds are known and refused by name.
+// -m, -c, -t, --pin-threads, --backend, --cpu, --profile, --chat-format, --dir-steering-*; an empty model_path
+// afterwards means "the default" (see tools/common/model_path.h), and the policy given is the default. Flags of other
+// builds are known and refused by name.
 void add_model_options(CLI::App& app, EngineOptions& options);
+// --kv-ram-mb, --no-kv-reuse, --kv-disk-dir, --kv-disk-space-mb, --kv-cache-*, --prefill-chunk.
+void add_kv_options(CLI::App& app, EngineOptions& options);
 // --temp, --top-p, --min-p, --top-k, --seed.
 void add_sampling_options(CLI::App& app, SamplingParams& params);
 // --think, --think-max, --nothink.
 void add_thinking_options(CLI::App& app, ThinkingOptions& options);
+// As --dir-steering-policy takes it.
+std::string_view steering_policy_name(SteeringPolicy policy);
 // One flag with an integer; `names` as CLI11 writes them ("-n,--tokens").
 void add_integer_option(CLI::App& app, const std::string& names, int32_t& value, IntegerRange range,
                         const std::string& help);

@@ -36,7 +36,8 @@ Result<std::span<const float>> ScoredModel::run(const TextPlan& plan, const Scor
   if (step.starts_window) kv_.clear();
   const auto tokens =
       std::span(plan.tokens).subspan(static_cast<size_t>(step.first), static_cast<size_t>(step.n_tokens));
-  const SequenceInput input{&kv_, tokens, step.is_scored ? LogitsWanted::kAll : LogitsWanted::kNone};
+  const SequenceInput input{&kv_, tokens, step.is_scored ? LogitsWanted::kAll : LogitsWanted::kNone,
+                            engine_->steering().for_prompt()};
   return engine_->forward().run({&input, 1});
 }
 

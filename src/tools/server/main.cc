@@ -33,28 +33,21 @@ struct Options {
   int32_t port = 8000;
   int32_t max_tokens = kUnlimitedTokens;
   int32_t max_waiting = 64;
+  int32_t tool_memory_max_ids = static_cast<int32_t>(ReplayLimits{}.max_ids);
+  bool keep_volatile_text = false;
   bool cors = false;
 };
 
 // Of the program this one is compatible with: what they ask for is not here.
-constexpr std::array<const char*, 12> kAbsentOptions{
+constexpr std::array<const char*, 1> kAbsentOptions{
     "--trace",
-    "--kv-disk-dir",
-    "--kv-disk-space-mb",
-    "--kv-cache-min-tokens",
-    "--kv-cache-cold-max-tokens",
-    "--kv-cache-continued-interval-tokens",
-    "--kv-cache-boundary-trim-tokens",
-    "--kv-cache-boundary-align-tokens",
-    "--tool-memory-max-ids",
-    "--dir-steering-policy",
-    "--prefill-chunk",
-    "--mixed-prefill-quantum",
 };
 
 void add_options(CLI::App& app, Options& options) {
+  options.engine.steering.policy = SteeringPolicy::kFinalAnswer;
   add_model_options(app, options.engine);
   add_thinking_options(app, options.thinking);
+  add_kv_options(app, options.engine);
   app.add_option("--host", options.host, "address to listen on (localhost: 127.0.0.1 and ::1)")
       ->take_last()
       ->type_name("ADDRESS");
@@ -65,6 +58,10 @@ void add_options(CLI::App& app, Options& options) {
   add_integer_option(app, "--parallel,--batched-session", options.engine.n_slots, {1, 256},
                      "requests that run at once (4)");
   add_integer_option(app, "--queue", options.max_waiting, {1, 100'000}, "requests that may wait; more get 429 (64)");
+  add_integer_option(app, "--tool-memory-max-ids", options.tool_memory_max_ids, {0, 100'000'000},
+                     "tool calls whose exact text is remembered for the prompts that return them; 0: none (100000)");
+  app.add_flag("--keep-volatile-text", options.keep_volatile_text,
+               "leave text in system prompts that changes with every request and means nothing to the model");
   app.add_option("--chdir", options.chdir, "directory to change to before anything is opened")
       ->take_last()
       ->type_name("DIR");
@@ -130,12 +127,24 @@ void announce(const HttpServer& server, const ServedModel& model) {
              server.addresses().front(), model.id);
 }
 
+void announce_memory(const MemoryPlan& plan) {
+  log_info("memory", {{"weights", format_bytes(plan.weight_bytes)},
+                      {"kv_pages", format_bytes(plan.kv_bytes)},
+                      {"kv_tokens", int64_t{plan.kv.n_pages} * kPageTokens},
+                      {"frontiers", format_bytes(plan.frontier_bytes)},
+                      {"scratch", format_bytes(plan.scratch_bytes)},
+                      {"checkpoints_at_most", format_bytes(plan.checkpoint_bytes)}});
+  if (!plan.warning.empty()) log_warn(plan.warning);
+}
+
 GeneratorOptions generator_options(const Options& options, int32_t ctx_tokens) {
   GeneratorOptions result;
   result.default_max_tokens = options.max_tokens;
   result.thinks_by_default = options.thinking.mode == ThinkingMode::kThinking;
   if (ctx_tokens >= kThinkMaxCtxTokens) result.default_effort = options.thinking.effort;
   result.max_waiting = static_cast<size_t>(options.max_waiting);
+  result.keeps_volatile_text = options.keep_volatile_text;
+  result.replay.max_ids = static_cast<size_t>(options.tool_memory_max_ids);
   return result;
 }
 
@@ -149,6 +158,14 @@ Result<void> serve(Options& options, StopSignals& signals) {
   if (engine->tokenizer() == nullptr) {
     return make_error(ErrorCode::kUnsupported, "{} has no vocabulary: it cannot serve text", options.engine.model_path);
   }
+  if (!options.engine.steering.file.empty()) {
+    const SteeringSettings& steering = engine->steering();
+    log_info("steering", {{"file", options.engine.steering.file},
+                          {"attn", steering.scales.attn},
+                          {"ffn", steering.scales.ffn},
+                          {"policy", steering_policy_name(steering.policy)}});
+  }
+  announce_memory(engine->memory_plan());
   EngineGenerator generator(*engine, generator_options(options, engine->ctx_tokens()));
   const Routes routes(generator);
   signals.begin_serving();
@@ -161,7 +178,11 @@ Result<void> serve(Options& options, StopSignals& signals) {
   log_info("stopping", {{"grace_ms", kDrainMs}});
   server->stop(kDrainMs);
   generator.stop();
-  log_info("stopped");
+  const ReplayStatistics replay = generator.replay_statistics();
+  log_info("stopped", {{"replayed_from_memory", replay.n_memory},
+                       {"replayed_from_store", replay.n_store},
+                       {"canonical", replay.n_canonical},
+                       {"missing_ids", replay.n_missing_ids}});
   return {};
 }
 
