@@ -11,12 +11,6 @@ constexpr int32_t kNoWriter = -1;
 
 int32_t pages_for(int32_t n_tokens) { return (n_tokens + kPageTokens - 1) / kPageTokens; }
 
-uint64_t total_bytes(std::span<const ByteRange> ranges) {
-  uint64_t total = 0;
-  for (const ByteRange& range : ranges) total += range.size_bytes;
-  return total;
-}
-
 TensorView part(TensorView row, const ByteRange& range) {
   row.offset_bytes += range.offset;
   row.shape = {static_cast<int64_t>(range.size_bytes)};

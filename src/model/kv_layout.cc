@@ -71,6 +71,12 @@ void add_open_windows(const CompressorKv& compressor, int32_t n_tokens, std::vec
 
 }  // namespace
 
+uint64_t total_bytes(std::span<const ByteRange> ranges) {
+  uint64_t total = 0;
+  for (const ByteRange& range : ranges) total += range.size_bytes;
+  return total;
+}
+
 KvLayout KvLayout::compute(const Hyperparams& h, NumericProfile profile) {
   const bool exact = profile == NumericProfile::kExact;
   const KvRowFormat row = row_format(exact ? KvEncoding::kF32 : KvEncoding::kFp8, h.head_dim, h.n_rot);
@@ -105,10 +111,7 @@ std::vector<ByteRange> KvLayout::live_frontier(int32_t n_tokens) const {
 }
 
 uint64_t KvLayout::live_bytes(int32_t n_tokens) const {
-  uint64_t bytes = 0;
-  for (const ByteRange& range : live_frontier(n_tokens)) bytes += range.size_bytes;
-  for (const ByteRange& range : live_page(n_tokens % kPageTokens)) bytes += range.size_bytes;
-  return bytes;
+  return total_bytes(live_frontier(n_tokens)) + total_bytes(live_page(n_tokens % kPageTokens));
 }
 
 std::vector<ByteRange> KvLayout::live_page(int32_t n_tokens) const {

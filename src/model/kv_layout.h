@@ -4,6 +4,7 @@
 // knows them: ops get LayerKv, checkpoints copy whole frontiers and pages. Plain values.
 
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "model/hyperparams.h"
@@ -15,6 +16,8 @@ struct ByteRange {
   uint64_t offset = 0;
   uint64_t size_bytes = 0;
 };
+
+uint64_t total_bytes(std::span<const ByteRange> ranges);
 
 struct KvLayout {
   std::vector<LayerKv> layers;

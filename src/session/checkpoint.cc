@@ -16,6 +16,8 @@ Hash128 checkpoint_key(const Hash128& root, std::span<const int32_t> tokens) {
   return page_key(key, tokens);
 }
 
+Hash128 key_of(const std::shared_ptr<const TokenPage>& page) { return page == nullptr ? Hash128{} : page->key; }
+
 std::vector<int32_t> Checkpoint::tokens() const {
   std::vector<int32_t> all(static_cast<size_t>(n_tokens));
   size_t end = all.size() - tail_tokens.size();

@@ -34,6 +34,9 @@ struct TokenPage {
   PageRef kv;
 };
 
+// {} where there is none.
+Hash128 key_of(const std::shared_ptr<const TokenPage>& page);
+
 struct Checkpoint {
   Hash128 key;  // checkpoint_key()
   int32_t n_tokens = 0;

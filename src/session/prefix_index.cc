@@ -48,7 +48,7 @@ void erase_pair(std::unordered_multimap<Hash128, Hash128>& map, const Hash128& k
 
 CheckpointInfo info_of(const Checkpoint& checkpoint) {
   return {.key = checkpoint.key,
-          .parent = checkpoint.parent == nullptr ? Hash128{} : checkpoint.parent->key,
+          .parent = key_of(checkpoint.parent),
           .n_tokens = checkpoint.n_tokens,
           .tail_tokens = checkpoint.tail_tokens,
           .rendered_key = checkpoint.rendered_key,

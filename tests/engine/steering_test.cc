@@ -63,6 +63,11 @@ std::vector<int32_t> join(std::vector<int32_t> a, const std::vector<int32_t>& b)
   return a;
 }
 
+// What was said, and something new.
+std::vector<int32_t> next_prompt(const TinyRequest& first) {
+  return join(join(first.request.prompt_tokens, first.sink->tokens()), some_tokens(25, 2));
+}
+
 TEST(SteeredRequestTest, ScaleZeroAndPolicyOffAreBitIdenticalToNoFile) {
   const SteeringSettings off{.scales = kAlways.scales, .policy = SteeringPolicy::kOff};
   const TinyRequest plain(some_tokens(90, 1), 12);
@@ -140,7 +145,7 @@ TEST_F(SteeredReuseTest, StatesOfOtherSteeringAreNeverUsed) {
 TEST_F(SteeredReuseTest, ASteeredConversationGoesOn) {
   const TinyRequest first = steered(some_tokens(230, 1), 30, kAlways);
   run(engine_, first);
-  const auto history = join(join(first.request.prompt_tokens, first.sink->tokens()), some_tokens(25, 2));
+  const auto history = next_prompt(first);
   const TinyRequest second = steered(history, 10, kAlways);
   EXPECT_EQ(run(engine_, second), 25U);
   EXPECT_EQ(output(second), output_alone(second));
@@ -150,7 +155,7 @@ TEST_F(SteeredReuseTest, ASteeredConversationGoesOn) {
 TEST_F(SteeredReuseTest, ADecodingConversationComputesItsLastAnswerAgain) {
   const TinyRequest first = steered(some_tokens(230, 1), 30, kDecoding);
   run(engine_, first);
-  const auto history = join(join(first.request.prompt_tokens, first.sink->tokens()), some_tokens(25, 2));
+  const auto history = next_prompt(first);
   const TinyRequest second = steered(history, 10, kDecoding);
   EXPECT_EQ(run(engine_, second), 1U + 30U + 25U) << "from before the last token of the first prompt";
   EXPECT_EQ(output(second), output_alone(second));

@@ -8,6 +8,7 @@
 // in plain C++ (tests/ops/emulated).
 
 #include <span>
+#include <type_traits>
 
 #include "backends/cpu/gemv_avx512_iq2.h"
 #include "backends/cpu/gemv_avx512_types.h"
@@ -23,7 +24,11 @@ void add_block(const Kernel& kernel, const RowGroup& group, int64_t block, const
                const float* const* scales, __m512* totals) {
   const int64_t offset = block * static_cast<int64_t>(sizeof(typename Kernel::Block));
   __m512i sums[kN];
-  kernel.template multiply<kN>(group, offset, block, x, sums);
+  if constexpr (std::is_same_v<typename Kernel::X, Column256>) {
+    multiply_pairs<Kernel, kN>(kernel, group, offset, block, x, sums);
+  } else {
+    kernel.template multiply<kN>(group, offset, block, x, sums);
+  }
   if constexpr (Kernel::kHasMins) {
     __m512i minima[kN];
     Kernel::template multiply_mins<kN>(group, offset, block, x, minima);

@@ -144,10 +144,6 @@ struct GemvIQ2_XXS {
     }
     return _mm512_mullo_epi32(add_neighbours(sums[0], sums[1]), pair.scales);
   }
-  template <int kN>
-  void multiply(const RowGroup& group, int64_t offset, int64_t block, const X* x, __m512i* sums) const {
-    multiply_pairs<GemvIQ2_XXS, kN>(*this, group, offset, block, x, sums);
-  }
   static __m512 scales(const RowGroup& group, int64_t offset) {
     return _mm512_mul_ps(low_halves(group.words(offset)), _mm512_set1_ps(0.125f));
   }

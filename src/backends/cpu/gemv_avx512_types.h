@@ -153,10 +153,6 @@ struct GemvQ2_K {
     }
     return add_neighbours(sums[0], sums[1]);
   }
-  template <int kN>
-  void multiply(const RowGroup& group, int64_t offset, int64_t block, const X* x, __m512i* sums) const {
-    multiply_pairs<GemvQ2_K, kN>(*this, group, offset, block, x, sums);
-  }
   // A lane is a row throughout.
   template <int kN>
   static void multiply_mins(const RowGroup& group, int64_t offset, int64_t block, const X* x, __m512i* sums) {
@@ -243,10 +239,6 @@ struct GemvQ4_K {
       sums[r] = _mm512_dpwssd_epi32(sums[r], high, pair.scales[r][1]);
     }
     return add_neighbours(sums[0], sums[1]);
-  }
-  template <int kN>
-  void multiply(const RowGroup& group, int64_t offset, int64_t block, const X* x, __m512i* sums) const {
-    multiply_pairs<GemvQ4_K, kN>(*this, group, offset, block, x, sums);
   }
   template <int kN>
   static void multiply_mins(const RowGroup& group, int64_t offset, int64_t block, const X* x, __m512i* sums) {
