@@ -83,14 +83,16 @@ void Scheduler::rest() {
 
 void Scheduler::finish() {
   if (sessions_ == nullptr) return;
-  // A queue holds a few long conversations.
-  constexpr int kMostQueues = 1000;
-  for (int i = 0; i < kMostQueues; ++i) {
-    const bool is_complete = sessions_->store_resting(RestKind::kEnd);
+  // A queue holds a few long conversations. Every try but the last brings one further, or gives it up.
+  for (bool is_complete = false; !is_complete;) {
+    is_complete = sessions_->store_resting(RestKind::kEnd);
     const Result<void> flushed = sessions_->flush();
-    if (!flushed.ok()) log_warn("not everything that was remembered is on disk", {{"reason", flushed.error().message}});
-    if (is_complete || !flushed.ok()) break;
+    if (flushed.ok()) continue;
+    log_warn("not everything that was remembered is on disk", {{"reason", flushed.error().message}});
+    break;
   }
+  if (const int64_t n = sessions_->statistics().n_given_up; n > 0)
+    log_warn("the disk store has no room for conversations", {{"n", n}});
   log_notices();
 }
 
@@ -188,7 +190,7 @@ void Scheduler::make_way_for_short() {
   if (waiting_.empty() || cache_.n_free_slots() > 0 || sessions_ == nullptr) return;
   const Sequence& next = *waiting_.front().sequence;
   const auto chunk = static_cast<size_t>(options_.prefill_chunk_tokens);
-  if (!next.is_new() || next.tokens().size() > 2 * chunk) return;
+  if (!next.is_new() || next.tokens().size() > 2 * chunk || waits_for_prefix(next)) return;
   const auto longest = std::max_element(running_.begin(), running_.end(), [](const Job& a, const Job& b) {
     return a.sequence->n_pending() < b.sequence->n_pending();
   });

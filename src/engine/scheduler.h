@@ -5,7 +5,8 @@
 // never waits for a long one. A request starts from the longest remembered prefix of its prompt, and waits for one that
 // another is just computing. When KV pages run
 // short, remembered states go first, then the youngest sequence gives way and goes on later from where it was.
-// What a sequence gets does not depend on its neighbours, nor on what is remembered. No threads and no clock inside:
+// What a sequence gets does not depend on its neighbours, nor on what is remembered of the same tokens (an answer that
+// comes back as text counts in the tokens that were run). No threads and no clock inside:
 // the same submissions between the same steps give the same events. Used by one thread: the engine thread, or a test.
 
 #include <cstdint>

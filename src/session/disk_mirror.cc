@@ -39,7 +39,7 @@ bool DiskMirror::store_pages(const TokenPage* page) {
   for (; page != nullptr && !store_->has_page(page->key); page = page->parent.get()) missing.push_back(page);
   for (; !missing.empty(); missing.pop_back()) {
     const TokenPage& next = *missing.back();
-    const StoredPage record{next.key, next.parent == nullptr ? Hash128{} : next.parent->key, next.tokens};
+    const StoredPage record{next.key, key_of(next.parent), next.tokens};
     const std::span<const std::byte> host = cache_.host_page(next.kv);
     const bool is_put = host.empty() ? store_->put_page(record, cache_.read_page(next.kv, kPageTokens))
                                      : store_->put_page(record, host);
@@ -56,12 +56,20 @@ bool DiskMirror::store(const Checkpoint& checkpoint) {
   if (n_tail > 0) payload = cache_.read_page(checkpoint.tail_page, n_tail);
   payload.insert(payload.end(), checkpoint.frontier.begin(), checkpoint.frontier.end());
   return store_->put_checkpoint({.key = checkpoint.key,
-                                 .parent = checkpoint.parent == nullptr ? Hash128{} : checkpoint.parent->key,
+                                 .parent = key_of(checkpoint.parent),
                                  .n_tokens = checkpoint.n_tokens,
                                  .tail_tokens = checkpoint.tail_tokens,
                                  .rendered_key = checkpoint.rendered_key,
                                  .reason = static_cast<uint8_t>(checkpoint.reason)},
                                 payload);
+}
+
+size_t DiskMirror::n_missing_pages(const Checkpoint& checkpoint) const {
+  size_t n = 0;
+  for (const TokenPage* page = checkpoint.parent.get(); page != nullptr && !store_->has_page(page->key);
+       page = page->parent.get())
+    ++n;
+  return n;
 }
 
 // Copying out of the page cache and checking is work for more than one processor.
@@ -157,16 +165,13 @@ Result<std::shared_ptr<const Checkpoint>> DiskMirror::load(const CheckpointInfo&
   checkpoint->tail_tokens = stored.tail_tokens;
   checkpoint->rendered_key = stored.rendered_key;
   checkpoint->reason = info.reason;
-  uint64_t n_frontier_bytes = payload.size();
+  const auto n_tail_bytes = total_bytes(cache_.layout().live_page(static_cast<int32_t>(n_tail)));
   if (n_tail > 0) {
     if (!memory.make_room(1)) return make_error(ErrorCode::kOutOfMemory, "no free KV page to restore into");
     checkpoint->tail_page = cache_.new_page();
-    n_frontier_bytes = 0;
-    for (const ByteRange& range : cache_.layout().live_frontier(info.n_tokens)) n_frontier_bytes += range.size_bytes;
-    const std::span<const std::byte> tail = std::span(payload).first(payload.size() - n_frontier_bytes);
-    cache_.write_page(checkpoint->tail_page, static_cast<int32_t>(n_tail), tail);
+    cache_.write_page(checkpoint->tail_page, static_cast<int32_t>(n_tail), std::span(payload).first(n_tail_bytes));
   }
-  checkpoint->frontier.assign(payload.end() - static_cast<std::ptrdiff_t>(n_frontier_bytes), payload.end());
+  checkpoint->frontier.assign(payload.begin() + static_cast<std::ptrdiff_t>(n_tail_bytes), payload.end());
   return std::shared_ptr<const Checkpoint>(std::move(checkpoint));
 }
 

@@ -22,8 +22,10 @@ class DiskMirror {
 
   // A page with those before it that are missing. False: the queue is full, try again later.
   bool store_pages(const TokenPage* page);
-  // With the pages it needs. False: the queue is full, try again later.
+  // With the pages it needs. False: the queue is full, or what was put is gone already; try again later.
   bool store(const Checkpoint& checkpoint);
+  // Pages of it that are neither on disk nor queued.
+  size_t n_missing_pages(const Checkpoint& checkpoint) const;
 
   struct MemorySource {
     std::function<std::shared_ptr<const TokenPage>(const Hash128&)> find_page;  // null: not in memory

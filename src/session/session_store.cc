@@ -162,25 +162,34 @@ void SessionStore::plan_storing(const std::shared_ptr<const Checkpoint>& checkpo
     const std::shared_ptr<const Checkpoint> earlier = other.checkpoint.lock();
     return earlier == nullptr || index_.is_ancestor(earlier->key, checkpoint->key);
   });
-  resting_.push_back({checkpoint, n_tokens});
+  resting_.push_back({.checkpoint = checkpoint, .n_tokens = n_tokens});
 }
 
 bool SessionStore::store_resting(RestKind kind) {
   if (!disk_) return true;
-  bool is_complete = true;
   const int32_t least = kind == RestKind::kPause ? options_.disk_rest_tokens : options_.disk_least_tokens;
-  std::erase_if(resting_, [&](const Resting& waiting) {
-    const std::shared_ptr<const Checkpoint> checkpoint = waiting.checkpoint.lock();
-    if (checkpoint == nullptr) return true;
-    if (tokens_after_stored(*checkpoint) < least) return false;
-    if (!disk_->store(*checkpoint)) {
-      is_complete = false;
-      return false;
+  bool is_full = false;
+  std::vector<Resting> left;
+  for (const Resting& resting : resting_) {
+    const std::shared_ptr<const Checkpoint> checkpoint = resting.checkpoint.lock();
+    if (checkpoint == nullptr) continue;
+    if (is_full || tokens_after_stored(*checkpoint) < least) {
+      left.push_back(resting);
+    } else if (disk_->store(*checkpoint)) {
+      index_.set_stored(checkpoint->key, true);
+    } else {
+      // The next try starts here, with an empty queue.
+      is_full = true;
+      const size_t n_missing = disk_->n_missing_pages(*checkpoint);
+      if (kind == RestKind::kEnd && resting.n_missing && n_missing >= *resting.n_missing) {
+        ++statistics_.n_given_up;
+      } else {
+        left.push_back({resting.checkpoint, resting.n_tokens, n_missing});
+      }
     }
-    index_.set_stored(checkpoint->key, true);
-    return true;
-  });
-  return is_complete;
+  }
+  resting_ = std::move(left);
+  return !is_full;
 }
 
 Result<void> SessionStore::flush() { return disk_ ? disk_->store().flush() : Result<void>(); }

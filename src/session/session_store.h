@@ -36,6 +36,7 @@ struct SessionStatistics {
   int64_t n_restored = 0;
   int64_t n_loaded = 0;  // of these from disk
   int64_t restore_us = 0;
+  int64_t n_given_up = 0;  // ends of conversations that the disk has no room for
 };
 
 enum class PrefixKind : uint8_t {
@@ -70,7 +71,8 @@ class SessionStore {
   bool make_room(int32_t n_pages);
 
   // Puts where conversations stand now on their way to the disk: those that have come far when there is nothing else to
-  // do, all at the end. False: the queue is full, and after flush() there is more.
+  // do, all at the end. False: the queue is full, and after flush() there is more. At the end, what gets no further
+  // from one try to the next is given up, so that it comes to one.
   bool store_resting(RestKind kind);
   // Waits until all of that is on disk. Error: why something is not.
   Result<void> flush();
@@ -102,7 +104,8 @@ class SessionStore {
   // An end of a conversation that is not on disk.
   struct Resting {
     std::weak_ptr<const Checkpoint> checkpoint;
-    int32_t n_tokens = 0;  // after what was on disk when it came
+    int32_t n_tokens = 0;             // after what was on disk when it came
+    std::optional<size_t> n_missing;  // pages that the last try at the end left out
   };
   std::vector<Resting> resting_;
 };

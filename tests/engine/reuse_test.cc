@@ -166,6 +166,26 @@ TEST_F(ReuseTest, AShortRequestDuringLongOnesAnswersWithinFiveSteps) {
   for (const TinyRequest* request : {&a, &b, &brief}) EXPECT_EQ(request->sink->tokens(), answer_alone(*request));
 }
 
+// What a waiting prompt begins with is being computed: nobody has to give way for it before.
+TEST_F(ReuseTest, NobodyGivesWayToARequestThatWaitsForAPrefix) {
+  TinyEngine engine({.kv = {.n_slots = 2, .ctx_tokens = 2400, .n_pages = 40},
+                     .prefill_chunk_tokens = 200,
+                     .remembers = true,
+                     .spacing = {.prompt_tokens = 2000}});
+  const std::vector<int32_t> head = some_tokens(390, 1);
+  const TinyRequest a(join(head, some_tokens(1700, 2)), 5);
+  const TinyRequest b(some_tokens(2200, 3), 5);
+  a.submit(*engine.scheduler);
+  b.submit(*engine.scheduler);
+  const TinyRequest brief(join(head, some_tokens(5, 4)), 3);
+  brief.submit(*engine.scheduler);
+  EXPECT_EQ(engine.scheduler->n_preemptions(), 0U);
+  while (engine.scheduler->step()) {
+  }
+  EXPECT_EQ(engine.scheduler->n_preemptions(), 1U);
+  EXPECT_EQ(brief.sink->last<Finished>()->usage.cached_tokens, head.size());
+}
+
 TEST_F(ReuseTest, WhoGivesWayGoesOnWhereItWas) {
   // Two answers that together need more pages than there are.
   TinyEngine engine({.kv = {.n_slots = 2, .ctx_tokens = 1200, .n_pages = 5},

@@ -26,11 +26,12 @@ class SessionDiskTest : public testing::Test {
       .min_tokens = 1, .disk_interval_tokens = 500, .disk_rest_tokens = 1, .disk_least_tokens = 1};
 
   std::unique_ptr<TinyEngine> open(Hash128 identity = {1, 2}, const SessionOptions& sessions = kEverything,
-                                   uint64_t queue_bytes = uint64_t{256} << 20) const {
+                                   uint64_t queue_bytes = uint64_t{256} << 20,
+                                   uint64_t budget_bytes = uint64_t{64} << 20) const {
     auto engine = std::make_unique<TinyEngine>(
         test::TinyEngineOptions{.kv = {.n_slots = 2, .ctx_tokens = 1400, .n_pages = 40}, .prefill_chunk_tokens = 64});
     Result<std::unique_ptr<DiskStore>> disk = DiskStore::open({.directory = directory_,
-                                                               .budget_bytes = uint64_t{64} << 20,
+                                                               .budget_bytes = budget_bytes,
                                                                .identity = identity,
                                                                .page_bytes = engine->cache->layout().page_bytes,
                                                                .queue_bytes = queue_bytes});
@@ -150,6 +151,27 @@ TEST_F(SessionDiskTest, AllIsWrittenAtTheEndHoweverShortTheQueueIs) {
     EXPECT_EQ(engine->sessions->disk()->statistics().n_pages, 5);
   }
   EXPECT_EQ(run(*open(), TinyRequest(prompt, 1)), 1U);
+}
+
+// A conversation that the disk has no room for is tried and given up, not written again and again.
+TEST_F(SessionDiskTest, TheEndComesWhenTheDiskIsTooSmall) {
+  const uint64_t page_bytes = TinyEngine().cache->layout().page_bytes;
+  for (uint64_t n_pages = 1; n_pages <= 8; ++n_pages) {
+    SCOPED_TRACE(n_pages);
+    std::filesystem::remove_all(directory_);
+    const auto engine = open({1, 2}, kEverything, /*queue_bytes=*/page_bytes, /*budget_bytes=*/n_pages * page_bytes);
+    run(*engine, TinyRequest(some_tokens(1350, 1), 4));
+    int n_tries = 1;
+    while (!engine->sessions->store_resting(RestKind::kEnd)) {
+      ASSERT_LE(++n_tries, 20);
+      EXPECT_TRUE(engine->sessions->flush().ok());
+    }
+    engine->scheduler->finish();
+    EXPECT_LE(engine->sessions->disk()->statistics().disk_bytes, n_pages * page_bytes);
+    const TinyRequest again(some_tokens(1350, 1), 8);
+    run(*engine, again);
+    EXPECT_EQ(again.sink->tokens(), fresh_answer(some_tokens(1350, 1)));
+  }
 }
 
 TEST_F(SessionDiskTest, AnotherModelFindsNothing) {
