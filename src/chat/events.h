@@ -85,6 +85,7 @@ struct Finished {
   FinishReason reason = FinishReason::kStop;
   Usage usage;
   std::optional<SampledCalls> sampled_calls{};  // those of the turn, for ReplayMap
+  std::string stop_string{};                    // the one that ended the answer, or empty
   bool operator==(const Finished&) const = default;
 };
 

@@ -186,8 +186,10 @@ void OutputParser::emit_content(std::string_view text, OutputEvents& events) {
     const size_t found = stop_buffer_.find(stop);
     if (found == std::string::npos) continue;
     const size_t end = found + stop.size();
-    n_safe = end == first_end ? std::min(n_safe, found) : end < first_end ? found : n_safe;
-    first_end = std::min(first_end, end);
+    if (end > first_end || (end == first_end && found >= n_safe)) continue;
+    n_safe = found;
+    first_end = end;
+    matched_stop_string_ = stop;
   }
   done_ = first_end != std::string::npos;
   if (!done_) {

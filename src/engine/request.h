@@ -45,6 +45,31 @@ struct SteeringSettings {
   SteeringScales for_output() const { return policy != SteeringPolicy::kOff ? scales : SteeringScales{}; }
 };
 
+inline constexpr int32_t kUnlimitedTokens = std::numeric_limits<int32_t>::max();
+
+// A function that the model may call. Its parameters are a JSON schema.
+struct ToolSignature {
+  std::string name;
+  std::string parameters;
+  bool strict = false;  // arguments that do not fit the schema are impossible
+};
+
+enum class ToolUse : uint8_t {
+  kFree,      // the model decides
+  kRequired,  // at least one call, of any of the tools
+  kNamed,     // a call of OutputRules::tool_name
+};
+
+// What the answer must be like, whatever the model would write.
+struct OutputRules {
+  std::vector<ToolSignature> tools;  // those declared, where a rule needs them
+  ToolUse tool_use = ToolUse::kFree;
+  std::string tool_name;
+  bool parallel_calls = true;                       // false: at most one call
+  std::string json_schema;                          // of the whole text of the answer; empty: free text
+  int32_t max_reasoning_tokens = kUnlimitedTokens;  // then the reasoning is closed
+};
+
 // How tokens become events.
 struct OutputSettings {
   bool starts_in_thinking = false;
@@ -52,6 +77,7 @@ struct OutputSettings {
   bool follows_tool_results = false;  // the prompt holds some: this output may be the final answer
   std::vector<std::string> stop_strings;
   std::string call_id_prefix = "call_";  // of the ids that the server gives to tool calls
+  OutputRules rules;
   // No parsing: the bytes of every token are text; only the end-of-sentence token and max_tokens end the output.
   bool raw_text = false;
 };
@@ -62,8 +88,6 @@ class EventSink {
   virtual ~EventSink() = default;
   virtual void on_events(OutputEvents events) = 0;
 };
-
-inline constexpr int32_t kUnlimitedTokens = std::numeric_limits<int32_t>::max();
 
 struct GenerateRequest {
   std::vector<int32_t> prompt_tokens;  // at least one

@@ -223,7 +223,7 @@ void Sequence::finish(OutputEvents events, FinishReason reason) {
     if (reason != FinishReason::kCancelled) reason = parser_.finish_reason();
     sampled_calls = parser_.take_sampled_calls();
   }
-  events.emplace_back(Finished{reason, usage_, std::move(sampled_calls)});
+  events.emplace_back(Finished{reason, usage_, std::move(sampled_calls), parser_.matched_stop_string()});
   done_ = true;
   request_.sink->on_events(std::move(events));
 }

@@ -1,17 +1,20 @@
 #pragma once
 
-// What the dialects share: the seam to the engine, errors as clients see them, and names and ids. A dialect is a pair
-// of functions: body -> request (or ApiError), and request -> EventSink that writes the answer to a Responder.
-// Generator is the only door to the model, so tests can stand in for it. All of it may be used by any thread.
+// What the dialects share: a request, the seam to the engine, errors as clients see them, and names and ids. A dialect
+// is a pair of functions: body -> request (or ApiError), and request -> AnswerSink that writes the answer to a
+// Responder. Generator is the only door to the model, so tests can stand in for it. All of it may be used by any
+// thread.
 
 #include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/error.h"
 #include "chat/message.h"
+#include "chat/volatile_text.h"
 #include "engine/request.h"
 #include "server/http_message.h"
 
@@ -44,6 +47,27 @@ class Generator {
   virtual Result<void> submit(GenerateRequest request) = 0;
   // Also of a prompt that does not fit.
   virtual Result<size_t> count_prompt_tokens(const Conversation& conversation, const RenderOptions& options) const = 0;
+};
+
+// What every dialect's request comes down to.
+struct ApiRequest {
+  std::string model;  // as the client wrote it; answers repeat it
+  Conversation conversation;
+  VolatileKinds dropped_text;
+  RenderOptions render;
+  SamplingParams sampling;
+  int32_t max_tokens = kUnlimitedTokens;
+  std::vector<std::string> stop_strings;
+  int32_t n_top_logprobs = -1;
+  OutputRules rules;
+  bool stream = false;
+};
+
+// Writes the answer to one request. begin() may come before or after the first event: whoever is first begins a stream.
+class AnswerSink : public EventSink {
+ public:
+  // Once, after the request was accepted: a stream says so to its client at once.
+  virtual void begin() = 0;
 };
 
 struct ApiError {

@@ -49,6 +49,8 @@ class JsonFields {
   // Null unless it is an array or object.
   const JsonValue* array(std::string_view key);
   const JsonValue* object(std::string_view key);
+  // The fields of an object that is found under this one. Precondition: an object.
+  JsonFields child(std::string_view key, const JsonValue& object) { return {object, path(key), problems_}; }
 
  private:
   const JsonValue* of_kind(std::string_view key, JsonValue::Kind kind, std::string_view expected);

@@ -11,24 +11,13 @@
 #include <string_view>
 #include <variant>
 
-#include "chat/message.h"
-#include "chat/volatile_text.h"
 #include "engine/request.h"
 #include "server/api.h"
 #include "server/http_message.h"
 
 namespace ds4 {
 
-struct ChatRequest {
-  std::string model;  // as the client wrote it; answers repeat it
-  Conversation conversation;
-  VolatileKinds dropped_text;
-  RenderOptions render;
-  SamplingParams sampling;
-  int32_t max_tokens = kUnlimitedTokens;
-  std::vector<std::string> stop_strings;
-  int32_t n_top_logprobs = -1;
-  bool stream = false;
+struct ChatRequest : ApiRequest {
   bool include_usage = false;
 };
 
@@ -43,14 +32,7 @@ struct ChatAnswerInfo {
   bool include_usage = false;
 };
 
-// Writes the answer to one request. Also called before the first event: whoever comes first begins a stream.
-class ChatSink : public EventSink {
- public:
-  // Once, after the request was accepted: a stream says so to its client at once.
-  virtual void begin() = 0;
-};
-
-std::shared_ptr<ChatSink> make_chat_stream(ChatAnswerInfo info, std::shared_ptr<Responder> responder);
-std::shared_ptr<ChatSink> make_chat_answer(ChatAnswerInfo info, std::shared_ptr<Responder> responder);
+std::shared_ptr<AnswerSink> make_chat_stream(ChatAnswerInfo info, std::shared_ptr<Responder> responder);
+std::shared_ptr<AnswerSink> make_chat_answer(ChatAnswerInfo info, std::shared_ptr<Responder> responder);
 
 }  // namespace ds4

@@ -70,7 +70,7 @@ void log_failure(const ChatAnswerInfo& info, const Error& error) {
 }
 
 // One chunk per event. The mutex orders begin(), which the I/O thread calls, against the engine's events.
-class ChatStream final : public ChatSink {
+class ChatStream final : public AnswerSink {
  public:
   ChatStream(ChatAnswerInfo info, std::shared_ptr<Responder> responder)
       : info_(std::move(info)), responder_(std::move(responder)) {}
@@ -186,7 +186,7 @@ class ChatStream final : public ChatSink {
 };
 
 // Collects everything and sends it at the end.
-class ChatAnswer final : public ChatSink {
+class ChatAnswer final : public AnswerSink {
  public:
   ChatAnswer(ChatAnswerInfo info, std::shared_ptr<Responder> responder)
       : info_(std::move(info)), responder_(std::move(responder)) {}
@@ -265,11 +265,11 @@ class ChatAnswer final : public ChatSink {
 
 }  // namespace
 
-std::shared_ptr<ChatSink> make_chat_stream(ChatAnswerInfo info, std::shared_ptr<Responder> responder) {
+std::shared_ptr<AnswerSink> make_chat_stream(ChatAnswerInfo info, std::shared_ptr<Responder> responder) {
   return std::make_shared<ChatStream>(std::move(info), std::move(responder));
 }
 
-std::shared_ptr<ChatSink> make_chat_answer(ChatAnswerInfo info, std::shared_ptr<Responder> responder) {
+std::shared_ptr<AnswerSink> make_chat_answer(ChatAnswerInfo info, std::shared_ptr<Responder> responder) {
   return std::make_shared<ChatAnswer>(std::move(info), std::move(responder));
 }
 

@@ -1,37 +1,15 @@
 #include <algorithm>
-#include <array>
 #include <limits>
 #include <utility>
 
-#include "server/json_fields.h"
 #include "server/openai_chat.h"
+#include "server/request_fields.h"
 #include "server/system_texts.h"
 
 namespace ds4 {
 namespace {
 
-constexpr size_t kMaxShownProblems = 8;
-constexpr size_t kMaxStopStrings = 16;
 constexpr int64_t kMaxTopLogprobs = 20;
-
-Message make_message(Role role, std::string content = {}) {
-  Message message;
-  message.role = role;
-  message.content = std::move(content);
-  return message;
-}
-
-ApiError to_api_error(const FieldProblems& problems) {
-  ApiError error{.status = 400, .message = {}, .param = problems.front().param};
-  for (size_t i = 0; i < std::min(problems.size(), kMaxShownProblems); ++i) {
-    if (i > 0) error.message += "; ";
-    error.message += fmt::format("{}: {}", problems[i].param, problems[i].message);
-  }
-  if (problems.size() > kMaxShownProblems) {
-    error.message += fmt::format("; and {} more problems", problems.size() - kMaxShownProblems);
-  }
-  return error;
-}
 
 // The conversation of a request.
 class MessagesParser {
@@ -110,16 +88,8 @@ class MessagesParser {
   void add_call(std::string id, JsonFields function, Message& message) {
     const std::string name = function.string("name").value_or("");
     if (name.empty()) function.problem("name", "missing");
-    message.tool_calls.push_back({.id = std::move(id), .name = name, .arguments = arguments_of(function)});
-  }
-
-  // A call that was cut off has no valid arguments; as a JSON string they stay in the history as they are.
-  static std::string arguments_of(JsonFields& function) {
-    const JsonValue* arguments = function.find("arguments");
-    if (arguments == nullptr) return "{}";
-    if (arguments->kind != JsonValue::Kind::kString) return dump_json(*arguments);
-    if (arguments->text.empty()) return "{}";
-    return parse_json(arguments->text).ok() ? arguments->text : json_string(arguments->text);
+    message.tool_calls.push_back(
+        {.id = std::move(id), .name = name, .arguments = call_arguments(function.find("arguments"))});
   }
 
   void add_tool_result(JsonFields& fields) {
@@ -179,7 +149,7 @@ class ChatParser {
     parse_messages();
     parse_tools();
     parse_limits();
-    parse_sampling();
+    read_sampling(fields_, request_.sampling);
     parse_logprobs();
     parse_thinking();
     request_.stream = fields_.boolean("stream").value_or(false);
@@ -188,7 +158,7 @@ class ChatParser {
           JsonFields(*options, "stream_options", problems_).boolean("include_usage").value_or(false);
     }
     refuse_unsupported();
-    if (!problems_.empty()) return to_api_error(problems_);
+    if (!problems_.empty()) return problems_error(problems_);
     return std::move(request_);
   }
 
@@ -216,12 +186,7 @@ class ChatParser {
         fields_.problem("tool_choice", "only \"auto\" and \"none\" are supported: calls cannot be forced");
       }
     }
-    if (tools.empty()) return;
-    std::vector<Message>& messages = request_.conversation.messages;
-    if (messages.empty() || messages.front().role != Role::kSystem) {
-      messages.insert(messages.begin(), make_message(Role::kSystem));
-    }
-    messages.front().tools = std::move(tools);
+    define_tools(std::move(tools), request_.conversation.messages);
   }
 
   void parse_tool(const JsonValue& tool, std::string_view key, std::vector<std::string>& tools) {
@@ -242,48 +207,10 @@ class ChatParser {
   }
 
   void parse_limits() {
-    constexpr int64_t kMost = std::numeric_limits<int64_t>::max();
-    const std::optional<int64_t> old_name = fields_.integer("max_tokens", 0, kMost);
-    const std::optional<int64_t> max_tokens = fields_.integer("max_completion_tokens", 0, kMost);
-    const int64_t chosen = max_tokens.value_or(old_name.value_or(served_.default_max_tokens));
-    request_.max_tokens = static_cast<int32_t>(std::min<int64_t>(chosen, kUnlimitedTokens));
-
-    const JsonValue* stop = fields_.find("stop");
-    if (stop == nullptr) return;
-    if (stop->kind == JsonValue::Kind::kString) {
-      if (!stop->text.empty()) request_.stop_strings.push_back(stop->text);
-      return;
-    }
-    if (stop->kind != JsonValue::Kind::kArray)
-      return fields_.wrong_type("stop", "a string or an array of strings", *stop);
-    for (size_t i = 0; i < stop->items.size(); ++i) {
-      const JsonValue& item = stop->items[i];
-      if (item.kind != JsonValue::Kind::kString) {
-        fields_.wrong_type(fmt::format("stop[{}]", i), "a string", item);
-      } else if (!item.text.empty()) {
-        request_.stop_strings.push_back(item.text);
-      }
-    }
-    if (request_.stop_strings.size() > kMaxStopStrings) {
-      fields_.problem("stop", fmt::format("at most {} strings are supported", kMaxStopStrings));
-    }
-  }
-
-  void parse_sampling() {
-    SamplingParams& sampling = request_.sampling;
-    const auto number = [this](std::string_view key, double max, float& value) {
-      value = static_cast<float>(fields_.number(key, 0, max).value_or(value));
-    };
-    number("temperature", 2, sampling.temperature);
-    number("top_p", 1, sampling.top_p);
-    number("min_p", 1, sampling.min_p);
-    // To the sampler 0 means off; to a client, the likeliest token alone.
-    sampling.top_p = std::max(sampling.top_p, std::numeric_limits<float>::min());
-    // -1 is another way to say off.
-    const int64_t top_k = fields_.integer("top_k", -1, std::numeric_limits<int32_t>::max()).value_or(sampling.top_k);
-    sampling.top_k = static_cast<int32_t>(std::max<int64_t>(top_k, 0));
-    const auto seed = fields_.integer("seed", std::numeric_limits<int64_t>::min(), std::numeric_limits<int64_t>::max());
-    if (seed) sampling.seed = static_cast<uint64_t>(*seed);
+    const std::optional<int32_t> old_name = read_max_tokens(fields_, "max_tokens");
+    const std::optional<int32_t> max_tokens = read_max_tokens(fields_, "max_completion_tokens");
+    request_.max_tokens = max_tokens.value_or(old_name.value_or(served_.default_max_tokens));
+    read_stop_strings(fields_, "stop", request_.stop_strings);
   }
 
   void parse_logprobs() {
@@ -293,57 +220,14 @@ class ChatParser {
     if (wanted) request_.n_top_logprobs = static_cast<int32_t>(n_top.value_or(0));
   }
 
-  // An explicit switch decides; then effort "none"; then the name of the model; then any other effort; then the
-  // default.
   void parse_thinking() {
-    const std::optional<bool> explicit_switch = thinking_switch();
-    bool thinks = served_.thinks_by_default;
-    request_.render.effort = served_.default_effort;
-    if (const std::optional<std::string> effort = fields_.string("reasoning_effort")) {
-      constexpr std::array<std::pair<std::string_view, ReasoningEffort>, 7> kEfforts{{
-          {"none", ReasoningEffort::kDefault},
-          {"minimal", ReasoningEffort::kDefault},
-          {"low", ReasoningEffort::kDefault},
-          {"medium", ReasoningEffort::kDefault},
-          {"high", ReasoningEffort::kHigh},
-          {"xhigh", ReasoningEffort::kMax},
-          {"max", ReasoningEffort::kMax},
-      }};
-      const auto* known =
-          std::find_if(kEfforts.begin(), kEfforts.end(), [&](const auto& e) { return e.first == *effort; });
-      if (known == kEfforts.end()) {
-        fields_.problem("reasoning_effort",
-                        fmt::format("expected none, minimal, low, medium, high, xhigh or max, found '{}'", *effort));
-      } else {
-        request_.render.effort = known->second;
-        thinks = true;
-      }
-      if (*effort == "none") return set_thinking(false);
+    ThinkingWish wish{.explicit_switch = fields_.boolean("think"), .effort = fields_.string("reasoning_effort")};
+    if (const std::optional<bool> thinking = read_thinking(fields_)) wish.explicit_switch = thinking;
+    if (wish.effort) {
+      const std::string problem = effort_problem(*wish.effort);
+      if (!problem.empty()) fields_.problem("reasoning_effort", problem);
     }
-    if (request_.model == kChatAlias) thinks = false;
-    if (request_.model == kReasonerAlias) thinks = true;
-    set_thinking(explicit_switch.value_or(thinks));
-  }
-
-  void set_thinking(bool thinks) {
-    request_.render.thinking_mode = thinks ? ThinkingMode::kThinking : ThinkingMode::kChat;
-  }
-
-  std::optional<bool> thinking_switch() {
-    std::optional<bool> thinks = fields_.boolean("think");
-    const JsonValue* thinking = fields_.find("thinking");
-    if (thinking == nullptr) return thinks;
-    if (thinking->kind != JsonValue::Kind::kObject) {
-      const std::optional<bool> plain = fields_.boolean("thinking");
-      return plain ? plain : thinks;
-    }
-    JsonFields fields(*thinking, "thinking", problems_);
-    const std::string type = fields.string("type").value_or("enabled");
-    if (type == "disabled") return false;
-    if (type != "enabled" && type != "adaptive" && type != "auto") {
-      fields.problem("type", fmt::format("expected 'enabled', 'disabled' or 'adaptive', found '{}'", type));
-    }
-    return true;
+    choose_thinking(wish, served_, request_);
   }
 
   void refuse_unsupported() {
@@ -383,13 +267,9 @@ class ChatParser {
 }  // namespace
 
 std::variant<ChatRequest, ApiError> parse_chat_request(std::string body, const ServedModel& served) {
-  const Result<JsonValue> json = parse_json_body(std::move(body));
-  if (!json.ok()) return ApiError{.status = 400, .message = json.error().message};
-  if (json.value().kind != JsonValue::Kind::kObject) {
-    return ApiError{.status = 400,
-                    .message = fmt::format("the body must be a JSON object, found {}", json_kind_name(json.value()))};
-  }
-  return ChatParser(json.value(), served).parse();
+  const auto json = parse_json_object(std::move(body));
+  if (const auto* error = std::get_if<ApiError>(&json)) return *error;
+  return ChatParser(std::get<JsonValue>(json), served).parse();
 }
 
 }  // namespace ds4

@@ -5,9 +5,7 @@
 
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
 #include "base/utf8.h"
-#include "server/openai_chat.h"
 
 namespace ds4 {
 namespace {
@@ -61,21 +59,48 @@ Json model_json(const ServedModel& model, std::string_view id) {
             "stop", "seed", "stream", "logprobs", "top_logprobs", "reasoning_effort"}}};
 }
 
+void root(Service& service, HttpRequest&, const std::shared_ptr<Responder>& responder) {
+  responder->send(
+      {.content_type = "text/plain; charset=utf-8",
+       .body = fmt::format("ds4.cpp serves {}: POST /v1/chat/completions\n", service.generator.model().id)});
+}
+
+void health(Service& service, HttpRequest&, const std::shared_ptr<Responder>& responder) {
+  responder->send(json_response({{"status", "ok"}, {"model", service.generator.model().id}}));
+}
+
+void list_models(Service& service, HttpRequest&, const std::shared_ptr<Responder>& responder) {
+  const ServedModel& model = service.generator.model();
+  responder->send(json_response({{"object", "list"}, {"data", Json::array({model_json(model, model.id)})}}));
+}
+
+void get_model(Service& service, HttpRequest& request, const std::shared_ptr<Responder>& responder) {
+  const ServedModel& model = service.generator.model();
+  const std::string id = decode_percent(request.path().substr(kModelsPath.size()));
+  if (id == model.id || id == kModelAlias || id == kChatAlias || id == kReasonerAlias) {
+    return responder->send(json_response(model_json(model, id)));
+  }
+  responder->send(openai_error_response({.status = 404,
+                                         .message = fmt::format("the model '{}' is not served; '{}' is", id, model.id),
+                                         .param = "model",
+                                         .code = "model_not_found"}));
+}
+
 }  // namespace
 
 Routes::Routes(Generator& generator)
-    : generator_(generator),
-      routes_{{"/", "GET", &Routes::root},
-              {"/health", "GET", &Routes::health},
-              {"/v1/models", "GET", &Routes::list_models},
-              {kModelsPath, "GET", &Routes::get_model},
-              {"/v1/chat/completions", "POST", &Routes::chat_completions}} {}
+    : service_{generator},
+      routes_{{"/", "GET", root},
+              {"/health", "GET", health},
+              {"/v1/models", "GET", list_models},
+              {kModelsPath, "GET", get_model},
+              {"/v1/chat/completions", "POST", serve_chat_completions}} {}
 
 void Routes::handle(HttpRequest request, const std::shared_ptr<Responder>& responder) const {
   std::string allowed;
   for (const Route& route : routes_) {
     if (!matches(route.path, request.path())) continue;
-    if (accepts(route.method, request.method)) return (this->*route.handler)(request, responder);
+    if (accepts(route.method, request.method)) return route.handler(service_, request, responder);
     allowed += fmt::format("{}, ", route.method == "GET" ? "GET, HEAD" : route.method);
   }
   const bool known = !allowed.empty();
@@ -94,71 +119,6 @@ void Routes::handle(HttpRequest request, const std::shared_ptr<Responder>& respo
                              .code = "method_not_allowed"});
   response.headers.push_back(allow);
   responder->send(std::move(response));
-}
-
-void Routes::root(HttpRequest&, const std::shared_ptr<Responder>& responder) const {
-  responder->send({.content_type = "text/plain; charset=utf-8",
-                   .body = fmt::format("ds4.cpp serves {}: POST /v1/chat/completions\n", generator_.model().id)});
-}
-
-void Routes::health(HttpRequest&, const std::shared_ptr<Responder>& responder) const {
-  responder->send(json_response({{"status", "ok"}, {"model", generator_.model().id}}));
-}
-
-void Routes::list_models(HttpRequest&, const std::shared_ptr<Responder>& responder) const {
-  const ServedModel& model = generator_.model();
-  responder->send(json_response({{"object", "list"}, {"data", Json::array({model_json(model, model.id)})}}));
-}
-
-void Routes::get_model(HttpRequest& request, const std::shared_ptr<Responder>& responder) const {
-  const ServedModel& model = generator_.model();
-  const std::string id = decode_percent(request.path().substr(kModelsPath.size()));
-  if (id == model.id || id == kModelAlias || id == kChatAlias || id == kReasonerAlias) {
-    return responder->send(json_response(model_json(model, id)));
-  }
-  responder->send(openai_error_response({.status = 404,
-                                         .message = fmt::format("the model '{}' is not served; '{}' is", id, model.id),
-                                         .param = "model",
-                                         .code = "model_not_found"}));
-}
-
-void Routes::chat_completions(HttpRequest& request, const std::shared_ptr<Responder>& responder) const {
-  const ServedModel& model = generator_.model();
-  auto parsed = parse_chat_request(std::move(request.body), model);
-  if (const auto* error = std::get_if<ApiError>(&parsed)) return responder->send(openai_error_response(*error));
-  ChatRequest& chat = std::get<ChatRequest>(parsed);
-  volatile_text_log_.add(chat.dropped_text);
-
-  Result<GenerateRequest> prepared = generator_.prepare(chat.conversation, chat.render);
-  if (!prepared.ok()) {
-    ApiError error = to_api_error(prepared.error(), "messages");
-    if (prepared.error().code == ErrorCode::kContextLength) {
-      const Result<size_t> n_tokens = generator_.count_prompt_tokens(chat.conversation, chat.render);
-      if (n_tokens.ok()) error.n_prompt_tokens = n_tokens.value();
-      error.n_ctx = model.ctx_tokens;
-    }
-    return responder->send(openai_error_response(error));
-  }
-  GenerateRequest generate = prepared.take_value();
-  generate.output.stop_strings = std::move(chat.stop_strings);
-  generate.sampling = chat.sampling;
-  generate.max_tokens = chat.max_tokens;
-  generate.n_top_logprobs = chat.n_top_logprobs;
-  generate.cancel = responder->cancelled();
-
-  ChatAnswerInfo info{.id = random_id("chatcmpl-"),
-                      .model = std::move(chat.model),
-                      .system_fingerprint = fmt::format("fp_{}", model.id),
-                      .created_s = unix_time_s(),
-                      .include_usage = chat.include_usage};
-  log_info("chat", {{"id", info.id}, {"prompt_tokens", generate.prompt_tokens.size()}, {"stream", chat.stream}});
-  const std::shared_ptr<ChatSink> sink =
-      chat.stream ? make_chat_stream(std::move(info), responder) : make_chat_answer(std::move(info), responder);
-  generate.sink = sink;
-  if (Result<void> submitted = generator_.submit(std::move(generate)); !submitted.ok()) {
-    return responder->send(openai_error_response(to_api_error(submitted.error(), "")));
-  }
-  sink->begin();
 }
 
 std::vector<HttpHeader> cors_headers() {

@@ -7,9 +7,8 @@
 #include <string_view>
 #include <vector>
 
-#include "server/api.h"
 #include "server/http_message.h"
-#include "server/system_texts.h"
+#include "server/service.h"
 
 namespace ds4 {
 
@@ -21,22 +20,14 @@ class Routes {
   void handle(HttpRequest request, const std::shared_ptr<Responder>& responder) const;
 
  private:
-  using Handler = void (Routes::*)(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
   struct Route {
     std::string_view path;    // one that ends in '/' (but "/") stands for everything below it
     std::string_view method;  // GET also answers HEAD
     Handler handler;
   };
 
-  void root(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
-  void health(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
-  void list_models(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
-  void get_model(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
-  void chat_completions(HttpRequest& request, const std::shared_ptr<Responder>& responder) const;
-
-  Generator& generator_;
+  mutable Service service_;
   std::vector<Route> routes_;
-  mutable VolatileTextLog volatile_text_log_;
 };
 
 // For HttpServerOptions::headers: lets pages of any origin use the server.

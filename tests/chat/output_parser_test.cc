@@ -296,6 +296,18 @@ TEST(StopStrings, HoldBackNoMoreThanTheirBeginning) {
   EXPECT_EQ(parser.push_text("more"), OutputEvents{});
   EXPECT_EQ(parser.finish(true), OutputEvents{});
   EXPECT_EQ(parser.finish_reason(), FinishReason::kStop);
+  EXPECT_EQ(parser.matched_stop_string(), "\n\n");
+}
+
+TEST(StopStrings, TheOneThatEndsFirstIsTold) {
+  OutputParser parser({.stop_strings = {"never", "bcd", "cd", "ef"}});
+  (void)parser.push_text("abcdef");
+  (void)parser.finish(false);
+  EXPECT_EQ(parser.matched_stop_string(), "bcd") << "of two that end together, the longer";
+  OutputParser without({.stop_strings = {"never"}});
+  (void)without.push_text("abcdef");
+  (void)without.finish(false);
+  EXPECT_EQ(without.matched_stop_string(), "");
 }
 
 TEST(StopStrings, AnyChunkingGivesTheSameTotals) {
