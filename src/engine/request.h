@@ -96,6 +96,7 @@ struct GenerateRequest {
   int32_t max_tokens = kUnlimitedTokens;  // the context is a limit in any case; 0 computes the prompt only
   // The answer begins with these: computed as if they had been sampled. For measurements and tests.
   std::vector<int32_t> forced_tokens;
+  std::string client;           // whose it is: clients take turns; the empty name is one like any other
   int32_t n_top_logprobs = -1;  // per token: alternatives beside the chosen one; -1: no TokenLogprobs events
   std::optional<SteeringSettings> steering;   // default: the engine's
   std::shared_ptr<EventSink> sink;            // not null

@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/log.h"
@@ -10,6 +11,9 @@ namespace {
 
 // A shared prefix of so many tokens is not computed twice.
 constexpr int32_t kWorthWaitingTokens = 256;
+
+// So many have their last start known; then all are new again.
+constexpr size_t kMaxKnownClients = 4096;
 
 constexpr auto kByTicket = [](uint64_t ticket, const auto& job) { return ticket < job.ticket; };
 
@@ -116,13 +120,37 @@ void Scheduler::drop_cancelled() {
 
 void Scheduler::admit() {
   make_way_for_short();
-  for (size_t i = 0; i < waiting_.size() && cache_.n_free_slots() > 0;) {
-    if (waits_for_prefix(*waiting_[i].sequence)) {
-      ++i;
-    } else if (!admit(i)) {
-      return;
-    }
+  while (cache_.n_free_slots() > 0) {
+    const std::optional<size_t> next = next_to_admit();
+    if (!next || !admit(*next)) return;
   }
+}
+
+std::optional<size_t> Scheduler::next_to_admit() {
+  for (const size_t index : fair_order()) {
+    if (!waits_for_prefix(*waiting_[index].sequence)) return index;
+  }
+  return std::nullopt;
+}
+
+// Indices of those that wait. What gave way keeps the place that its ticket has among its client's.
+std::vector<size_t> Scheduler::fair_order() const {
+  std::unordered_map<std::string_view, uint64_t> n_running;
+  for (const Job& job : running_) {
+    if (job.sequence != nullptr) ++n_running[job.sequence->client()];
+  }
+  std::vector<std::array<uint64_t, 3>> order;  // running, last start, index
+  for (size_t i = 0; i < waiting_.size(); ++i) {
+    const std::string& client = waiting_[i].sequence->client();
+    const auto running = n_running.find(client);
+    const auto started = last_starts_.find(client);
+    order.push_back(
+        {running != n_running.end() ? running->second : 0, started != last_starts_.end() ? started->second : 0, i});
+  }
+  std::ranges::sort(order);
+  std::vector<size_t> indices;
+  for (const auto& entry : order) indices.push_back(entry[2]);
+  return indices;
 }
 
 // A running sequence is still to compute much of what this one starts with: it takes a checkpoint where the two part,
@@ -167,6 +195,8 @@ bool Scheduler::admit(size_t index) {
   // Alone it starts all the same: reserve() says what is missing, if anything is.
   if (!has_room && !running_.empty()) return false;
   sequence.start(std::move(kv));
+  if (last_starts_.size() >= kMaxKnownClients) last_starts_.clear();
+  last_starts_[sequence.client()] = ++n_starts_;
   running_.push_back(std::move(waiting_[index]));
   waiting_.erase(waiting_.begin() + static_cast<std::ptrdiff_t>(index));
   return true;
@@ -188,9 +218,11 @@ void Scheduler::restore(Sequence& sequence, KvState& kv) {
 // All slots taken, and a short prompt waits behind a long one that is being read: the long one goes on later.
 void Scheduler::make_way_for_short() {
   if (waiting_.empty() || cache_.n_free_slots() > 0 || sessions_ == nullptr) return;
-  const Sequence& next = *waiting_.front().sequence;
+  const std::optional<size_t> index = next_to_admit();
+  if (!index) return;
+  const Sequence& next = *waiting_[*index].sequence;
   const auto chunk = static_cast<size_t>(options_.prefill_chunk_tokens);
-  if (!next.is_new() || next.tokens().size() > 2 * chunk || waits_for_prefix(next)) return;
+  if (!next.is_new() || next.tokens().size() > 2 * chunk) return;
   const auto longest = std::max_element(running_.begin(), running_.end(), [](const Job& a, const Job& b) {
     return a.sequence->n_pending() < b.sequence->n_pending();
   });

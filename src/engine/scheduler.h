@@ -2,9 +2,10 @@
 
 // Decides what the model computes next. step() is one forward pass: the decode rows of all live sequences plus one
 // bounded chunk of prompts, which the prefilling sequences take in turns and short prompts first, so a short prompt
-// never waits for a long one. A request starts from the longest remembered prefix of its prompt, and waits for one that
-// another is just computing. When KV pages run
-// short, remembered states go first, then the youngest sequence gives way and goes on later from where it was.
+// never waits for a long one. A free slot goes to the client with the fewest running sequences, of those to the one
+// whose last start is longest ago. A request starts from the longest remembered prefix of its prompt, and waits for one
+// that another is just computing. When KV pages run short, remembered states go first, then the youngest sequence gives
+// way and goes on later from where it was.
 // What a sequence gets does not depend on its neighbours, nor on what is remembered of the same tokens (an answer that
 // comes back as text counts in the tokens that were run). No threads and no clock inside:
 // the same submissions between the same steps give the same events. Used by one thread: the engine thread, or a test.
@@ -12,7 +13,10 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <span>
+#include <string>
+#include <unordered_map>
 #include <vector>
 
 #include "base/rng.h"
@@ -76,6 +80,8 @@ class Scheduler {
   void drop_cancelled();
   void admit();
   bool admit(size_t index);
+  std::optional<size_t> next_to_admit();
+  std::vector<size_t> fair_order() const;
   bool waits_for_prefix(const Sequence& sequence);
   void restore(Sequence& sequence, KvState& kv);
   void make_way_for_short();
@@ -97,8 +103,10 @@ class Scheduler {
   Xorshift64Star seeds_;
   uint64_t next_ticket_ = 0;
   uint64_t n_preemptions_ = 0;
-  std::deque<Job> waiting_;  // ascending ticket
-  std::deque<Job> running_;  // the next one to prefill first
+  uint64_t n_starts_ = 0;
+  std::unordered_map<std::string, uint64_t> last_starts_;  // of clients, in starts
+  std::deque<Job> waiting_;                                // ascending ticket
+  std::deque<Job> running_;                                // the next one to prefill first
   std::vector<Part> parts_;
   std::vector<SequenceInput> inputs_;
 };

@@ -45,6 +45,7 @@ class Sequence {
 
   bool is_done() const { return done_; }
   bool is_cancelled() const;
+  const std::string& client() const { return request_.client; }
   int32_t n_prompt_tokens() const { return n_prompt_; }
   // More than the token sampled last is to be run.
   bool is_prefilling() const { return n_pending() > 1 || kv_->n_tokens() < n_prompt_; }

@@ -100,6 +100,7 @@ class Simulation {
     request.request.sink = client.sink;
     request.request.cancel = client.cancel;
     request.request.steering = client.steering;
+    request.request.client = std::string(1, static_cast<char>(97 + between(0, 2)));
     scheduler_->submit(std::move(request.request));
     clients_.push_back(std::move(client));
   }

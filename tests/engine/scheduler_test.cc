@@ -148,6 +148,48 @@ TEST(SchedulerTest, RequestsWaitForASlotInOrder) {
   EXPECT_NE(second.sink->last<Finished>(), nullptr);
 }
 
+// One slot; the answers of `names`' requests, all submitted at once, in the order in which they were written.
+std::string order_of_answers(std::string_view names) {
+  TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 100}});
+  std::vector<TinyRequest> requests;
+  for (size_t i = 0; i < names.size(); ++i) {
+    requests.emplace_back(some_tokens(4, static_cast<uint32_t>(i + 1)), 2);
+    requests.back().request.client = names.substr(i, 1);
+    requests.back().submit(*engine.scheduler);
+  }
+  std::string order;
+  std::vector<bool> seen(names.size());
+  for (bool has_work = true; has_work;) {
+    has_work = engine.scheduler->step();
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (seen[i] || requests[i].sink->last<Finished>() == nullptr) continue;
+      seen[i] = true;
+      order += names[i];
+    }
+  }
+  return order;
+}
+
+TEST(SchedulerTest, ClientsTakeTurns) {
+  EXPECT_EQ(order_of_answers("aaaab"), "abaaa") << "one that has sent much does not keep another waiting";
+  EXPECT_EQ(order_of_answers("aaabbbc"), "abcabab");
+}
+
+TEST(SchedulerTest, AFreeSlotGoesToTheClientWithTheFewestRunning) {
+  TinyEngine engine({.kv = {.n_slots = 3, .ctx_tokens = 100}});
+  std::vector<TinyRequest> requests;
+  const std::string names = "aaaab";
+  for (size_t i = 0; i < names.size(); ++i) {
+    requests.emplace_back(some_tokens(4, static_cast<uint32_t>(i + 1)), i == 0 ? 1 : 40);
+    requests.back().request.client = names.substr(i, 1);
+    requests.back().submit(*engine.scheduler);
+  }
+  for (int i = 0; i < 4; ++i) engine.scheduler->step();
+  EXPECT_FALSE(requests[0].sink->tokens().empty());
+  EXPECT_TRUE(requests[3].sink->tokens().empty());
+  EXPECT_FALSE(requests[4].sink->tokens().empty()) << "came last, but has none running";
+}
+
 TEST(SchedulerTest, CancelWhileQueuedEndsWithinOneStep) {
   TinyEngine engine({.kv = {.n_slots = 1, .ctx_tokens = 100}});
   const TinyRequest running(some_tokens(4, 1), 50);
