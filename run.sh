@@ -21,7 +21,7 @@ Starting ds4-server; stop it with Ctrl-C. Talk to it from another terminal:
   curl -N http://127.0.0.1:$port/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{"model": "ds4-mini", "stream": true, "messages": [{"role": "user", "content": "What is the capital of France?"}]}'
 
-or give any OpenAI client the base URL http://127.0.0.1:$port/v1 and any API key.
+or open http://127.0.0.1:$port/ in a browser, or give any OpenAI client the base URL http://127.0.0.1:$port/v1 and any API key.
 
 TEXT
 exec "$bin/ds4-server" --port "$port"

@@ -13,13 +13,13 @@ import re
 import sys
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-LAYERS = ["base", "gguf", "ops", "backends", "model", "quant", "text", "chat", "session", "engine", "server", "tools"]
+LAYERS = ["base", "gguf", "ops", "backends", "model", "quant", "text", "chat", "constrain", "session", "engine", "server", "tools"]
 
 # header pattern -> files that may include it (fnmatch patterns)
 LIBRARIES = {
     "fmt/*": ["src/*.h", "src/*.cc", "tests/*"],
     "boost/*": ["src/server/http_*", "tests/*"],
-    "openssl/*": ["src/server/http_*", "tests/*"],
+    "openssl/*": ["src/server/http_*", "src/server/sealed_text.cc", "tests/*"],
     "nlohmann/*": ["src/server/*.cc", "src/chat/python_json.cc", "src/text/tokenizer_json.cc", "src/quant/*.cc",
                    "src/tools/*", "tests/*"],
     "CLI/*": ["src/tools/common/options.cc", "src/tools/*/main.cc"],

@@ -78,6 +78,7 @@ struct Usage {
   size_t completion_tokens = 0;
   size_t reasoning_tokens = 0;  // part of completion_tokens
   size_t cached_tokens = 0;     // part of prompt_tokens
+  bool cached_on_disk = false;  // those were read from disk
   bool operator==(const Usage&) const = default;
 };
 

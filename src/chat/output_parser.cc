@@ -16,9 +16,8 @@ OutputParser::OutputParser(OutputParserOptions options)
     : options_(std::move(options)),
       markup_(options_.require_control_tokens ? token_markup() : spelled_markup()),
       dsml_(markup_),
-      state_(options_.starts_in_thinking ? State::kReasoningStart : State::kContent) {
-  std::erase(options_.stop_strings, "");
-}
+      state_(options_.starts_in_thinking ? State::kReasoningStart : State::kContent),
+      stop_strings_(std::move(options_.stop_strings)) {}
 
 OutputEvents OutputParser::push_text(std::string_view bytes) {
   OutputEvents events;
@@ -178,31 +177,12 @@ void OutputParser::emit(std::string_view text, OutputEvents& events) {
 }
 
 void OutputParser::emit_content(std::string_view text, OutputEvents& events) {
-  stop_buffer_.append(text);
-  // The stop string that ends first wins, so that the cuts of the input do not matter; of two, the longer.
-  size_t first_end = std::string::npos;
-  size_t n_safe = stop_buffer_.size();
-  for (const std::string& stop : options_.stop_strings) {
-    const size_t found = stop_buffer_.find(stop);
-    if (found == std::string::npos) continue;
-    const size_t end = found + stop.size();
-    if (end > first_end || (end == first_end && found >= n_safe)) continue;
-    n_safe = found;
-    first_end = end;
-    matched_stop_string_ = stop;
-  }
-  done_ = first_end != std::string::npos;
-  if (!done_) {
-    for (const std::string& stop : options_.stop_strings) {
-      n_safe = std::min(n_safe, stop_buffer_.size() - partial_marker_size(stop_buffer_, stop));
-    }
-  }
-  if (n_safe > 0) append_event(events, TextDelta{stop_buffer_.substr(0, n_safe)});
-  stop_buffer_.erase(0, done_ ? stop_buffer_.size() : n_safe);
+  if (std::string safe = stop_strings_.push(text); !safe.empty()) append_event(events, TextDelta{std::move(safe)});
+  done_ = stop_strings_.found();
 }
 
 void OutputParser::flush_content(OutputEvents& events) {
-  if (!stop_buffer_.empty()) append_event(events, TextDelta{std::exchange(stop_buffer_, {})});
+  if (std::string rest = stop_strings_.finish(); !rest.empty()) append_event(events, TextDelta{std::move(rest)});
 }
 
 void OutputParser::flush_text(OutputEvents& events) {

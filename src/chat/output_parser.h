@@ -19,6 +19,7 @@
 #include "chat/events.h"
 #include "chat/markup.h"
 #include "chat/sampled_calls.h"
+#include "chat/stop_strings.h"
 
 namespace ds4 {
 
@@ -51,7 +52,7 @@ class OutputParser {
   // kStop, kLength or kToolCalls. Precondition: finish() was called.
   FinishReason finish_reason() const { return finish_reason_; }
   // The stop string that ended the output; empty when something else did.
-  const std::string& matched_stop_string() const { return matched_stop_string_; }
+  const std::string& matched_stop_string() const { return stop_strings_.matched(); }
   // The tool-call block as it came, when all of its calls were passed on. Nothing where the markers were not pushed as
   // control tokens. Precondition: finish() was called.
   std::optional<SampledCalls> take_sampled_calls();
@@ -79,8 +80,7 @@ class OutputParser {
   FinishReason finish_reason_ = FinishReason::kStop;
   std::string buffer_;  // well-formed UTF-8 and markup bytes, then tail_bytes_ of an unfinished character
   size_t tail_bytes_ = 0;
-  std::string stop_buffer_;  // content that may be the beginning of a stop string
-  std::string matched_stop_string_;
+  StopStrings stop_strings_;
   SampledCalls sampled_calls_;
 };
 

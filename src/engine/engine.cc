@@ -87,6 +87,7 @@ Result<void> Engine::read_metadata(const EngineOptions& options) {
     return make_error(ErrorCode::kCorrupt, "{}: the vocabulary has {} tokens, the model only {}", file.path(),
                       tokenizer_->n_vocab(), hyperparams().n_vocab);
   }
+  if (tokenizer_ != nullptr) rule_compiler_ = std::make_unique<RuleCompiler>(*tokenizer_);
   return {};
 }
 
@@ -112,7 +113,11 @@ Result<void> Engine::allocate(const EngineOptions& options) {
                            .kv_bytes = options.kv_bytes,
                            .available_bytes = available_memory_bytes()}));
   cache_ = TRY(KvCache::create(*backend_, hyperparams(), plan_.kv));
-  forward_ = TRY(ForwardPass::create(*backend_, *model_, *cache_, limits, steering_.get()));
+  if (options.make_runner) {
+    runner_ = options.make_runner(limits, hyperparams());
+  } else {
+    forward_ = TRY(ForwardPass::create(*backend_, *model_, *cache_, limits, steering_.get()));
+  }
   if (remembers) {
     std::unique_ptr<DiskStore> disk;
     if (!options.kv_disk_dir.empty()) {
@@ -127,7 +132,8 @@ Result<void> Engine::allocate(const EngineOptions& options) {
   }
   SteeringContext steering{.has_directions = steering_ != nullptr, .directions = {}, .defaults = steering_settings_};
   if (steering_ != nullptr) steering.directions = hash_bytes(std::as_bytes(steering_->values()));
-  scheduler_ = std::make_unique<Scheduler>(*forward_, *cache_, tokenizer_.get(), sessions_.get(),
+  StepRunner& runner = runner_ != nullptr ? *runner_ : *forward_;
+  scheduler_ = std::make_unique<Scheduler>(runner, *cache_, tokenizer_.get(), sessions_.get(),
                                            SchedulerOptions{.prefill_chunk_tokens = chunk,
                                                             .mixed_chunk_tokens = options.mixed_chunk_tokens,
                                                             .n_vocab = hyperparams().n_vocab,
@@ -150,7 +156,15 @@ Result<GenerateRequest> Engine::prepare(const Conversation& conversation, Render
   request.output.starts_in_thinking = prompt.starts_in_thinking;
   request.output.tools_enabled = defines_tools(conversation);
   request.output.follows_tool_results = holds_tool_results(conversation);
+  TRY(bind_rules(request));
   return request;
+}
+
+Result<void> Engine::bind_rules(GenerateRequest& request) const {
+  if (rule_compiler_ != nullptr) {
+    request.grammar = TRY(rule_compiler_->compile(request.output.rules, request.output.tools_enabled));
+  }
+  return {};
 }
 
 }  // namespace ds4

@@ -6,6 +6,7 @@
 // program which computes by itself.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -14,6 +15,7 @@
 #include "chat/message.h"
 #include "engine/memory_plan.h"
 #include "engine/request.h"
+#include "engine/rule_compiler.h"
 #include "engine/scheduler.h"
 #include "gguf/reader.h"
 #include "model/forward.h"
@@ -52,6 +54,8 @@ struct EngineOptions {
   std::optional<uint64_t> kv_bytes;  // for KV pages of running and remembered sequences; default: memory_plan.h
   std::string kv_disk_dir;           // empty: nothing outlives the process
   uint64_t kv_disk_bytes = uint64_t{4} << 30;
+  // What runs the steps. Empty: the model; tests of what stands on the engine need none. forward() is not there then.
+  std::function<std::unique_ptr<StepRunner>(const ForwardLimits&, const Hyperparams&)> make_runner;
 };
 
 // The tokenizer of a model file, for programs that need no model. Null when the file has no vocabulary.
@@ -79,6 +83,8 @@ class Engine {
   // flag are the caller's to add. `options.format` is replaced by chat_format(). Errors: those of render(),
   // kContextLength for a prompt that does not fit, kUnsupported without a vocabulary.
   Result<GenerateRequest> prepare(const Conversation& conversation, RenderOptions options) const;
+  // Compiles request.output.rules; again after every change of them. Errors: those of AnswerGrammar::compile().
+  Result<void> bind_rules(GenerateRequest& request) const;
 
   Scheduler& scheduler() { return *scheduler_; }
   ForwardPass& forward() { return *forward_; }
@@ -96,11 +102,13 @@ class Engine {
   std::unique_ptr<Steering> steering_;  // null: no directions
   SteeringSettings steering_settings_;
   std::unique_ptr<Tokenizer> tokenizer_;
+  std::unique_ptr<RuleCompiler> rule_compiler_;  // null without a tokenizer
   std::string model_name_;
   ChatFormat chat_format_ = ChatFormat::kPreview;
   MemoryPlan plan_;
   std::unique_ptr<KvCache> cache_;
-  std::unique_ptr<ForwardPass> forward_;
+  std::unique_ptr<ForwardPass> forward_;  // null with EngineOptions::make_runner
+  std::unique_ptr<StepRunner> runner_;    // null without
   std::unique_ptr<SessionStore> sessions_;
   std::unique_ptr<Scheduler> scheduler_;
 };

@@ -11,8 +11,11 @@ constexpr std::chrono::seconds kRestAfter{3};
 
 }  // namespace
 
-EngineThread::EngineThread(Scheduler& scheduler, size_t max_waiting)
-    : scheduler_(scheduler), max_waiting_(max_waiting), thread_([this] { run(); }) {}
+EngineThread::EngineThread(Scheduler& scheduler, size_t max_waiting, std::function<void()> after_step)
+    : scheduler_(scheduler),
+      max_waiting_(max_waiting),
+      after_step_(after_step ? std::move(after_step) : [] {}),
+      thread_([this] { run(); }) {}
 
 EngineThread::~EngineThread() { stop(StopMode::kCancel); }
 
@@ -41,9 +44,18 @@ void EngineThread::stop(StopMode mode) {
   if (thread_.joinable()) thread_.join();
 }
 
+size_t EngineThread::n_waiting() const {
+  const std::lock_guard lock(mutex_);
+  return inbox_.size() + n_waiting_in_scheduler_;
+}
+
 void EngineThread::run() {
   bool has_work = false;
-  while (take_requests(has_work)) has_work = scheduler_.step();
+  after_step_();
+  while (take_requests(has_work)) {
+    has_work = scheduler_.step();
+    after_step_();
+  }
   scheduler_.finish();
 }
 
@@ -58,6 +70,7 @@ bool EngineThread::take_requests(bool has_work) {
     if (!has_work && !changed_.wait_for(lock, kRestAfter, has_news)) {
       lock.unlock();
       scheduler_.rest();
+      after_step_();
       lock.lock();
       changed_.wait(lock, has_news);
     }

@@ -6,6 +6,7 @@
 
 #include <condition_variable>
 #include <cstddef>
+#include <functional>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -24,7 +25,9 @@ enum class StopMode {
 class EngineThread {
  public:
   // Starts. The scheduler must outlive this object and be used by nobody else meanwhile.
-  EngineThread(Scheduler& scheduler, size_t max_waiting);
+  // after_step: called on this thread, the only one that may look at the scheduler, at the start, after every step and
+  // after a rest.
+  EngineThread(Scheduler& scheduler, size_t max_waiting, std::function<void()> after_step = {});
   ~EngineThread();  // stop(kCancel)
   EngineThread(const EngineThread&) = delete;
   EngineThread& operator=(const EngineThread&) = delete;
@@ -36,6 +39,9 @@ class EngineThread {
   // Refuses new requests and returns when the old ones have ended. kCancel after kDrain hurries it.
   void stop(StopMode mode);
 
+  // Requests that have no slot yet.
+  size_t n_waiting() const;
+
  private:
   enum class State { kRunning, kDraining, kCancelling };
   void run();
@@ -43,8 +49,9 @@ class EngineThread {
 
   Scheduler& scheduler_;
   const size_t max_waiting_;
+  const std::function<void()> after_step_;
 
-  std::mutex mutex_;  // guards what follows
+  mutable std::mutex mutex_;  // guards what follows
   std::condition_variable changed_;
   std::vector<GenerateRequest> inbox_;
   size_t n_waiting_in_scheduler_ = 0;

@@ -17,6 +17,14 @@
 
 namespace ds4 {
 
+class AnswerGrammar;
+
+// Added to a token's logit; OpenAI's range is -100 to 100, where the ends decide alone.
+struct TokenBias {
+  int32_t token = 0;
+  float value = 0;
+};
+
 // Out-of-range values are brought into range as engine/sampler.h says; front ends that must refuse them do it before.
 struct SamplingParams {
   float temperature = 1.0F;  // 0: always the most likely token
@@ -24,6 +32,11 @@ struct SamplingParams {
   float min_p = 0.05F;       // 0: off
   int32_t top_k = 0;         // 0: off
   std::optional<uint64_t> seed;
+  // engine/logit_adjuster.h
+  float presence_penalty = 0.0F;    // 0: off
+  float frequency_penalty = 0.0F;   // 0: off
+  float repetition_penalty = 1.0F;  // 1: off
+  std::vector<TokenBias> logit_bias{};
 };
 
 // Which tokens are steered.
@@ -78,7 +91,8 @@ struct OutputSettings {
   std::vector<std::string> stop_strings;
   std::string call_id_prefix = "call_";  // of the ids that the server gives to tool calls
   OutputRules rules;
-  // No parsing: the bytes of every token are text; only the end-of-sentence token and max_tokens end the output.
+  // No parsing: the bytes of every token are text; only the end-of-sentence token, a stop string and max_tokens end the
+  // output.
   bool raw_text = false;
 };
 
@@ -98,6 +112,8 @@ struct GenerateRequest {
   std::vector<int32_t> forced_tokens;
   std::string client;           // whose it is: clients take turns; the empty name is one like any other
   int32_t n_top_logprobs = -1;  // per token: alternatives beside the chosen one; -1: no TokenLogprobs events
+  // output.rules, compiled: Engine::bind_rules(). Null where nothing is bound.
+  std::shared_ptr<AnswerGrammar> grammar;
   std::optional<SteeringSettings> steering;   // default: the engine's
   std::shared_ptr<EventSink> sink;            // not null
   std::shared_ptr<std::atomic<bool>> cancel;  // null, or: true ends the request within one step, wherever it stands

@@ -27,9 +27,9 @@ std::optional<int32_t> greedy_token(std::span<const float> logits) {
 
 Sampler::Sampler(const SamplingParams& params, uint64_t seed) : params_(sanitised(params)), rng_(seed) {}
 
-std::optional<int32_t> Sampler::sample(std::span<const float> logits) {
+std::optional<int32_t> Sampler::sample(std::span<const float> logits, bool greedy) {
   const std::optional<int32_t> best = greedy_token(logits);
-  if (!best || params_.temperature <= 0.0F) return best;
+  if (!best || greedy || params_.temperature <= 0.0F) return best;
   if (params_.top_k > 0 || params_.top_p < 1.0F) return draw_sorted(logits);
   return draw_unsorted(logits, *best);
 }

@@ -30,8 +30,9 @@ class Sampler {
   // params.seed is not read: whoever makes the sampler decides what happens without one.
   Sampler(const SamplingParams& params, uint64_t seed);
 
-  // Nothing when no logit is finite. Greedy sampling leaves the generator alone.
-  std::optional<int32_t> sample(std::span<const float> logits);
+  // Nothing when no logit is finite. Greedy sampling, be it by the temperature or by `greedy`, leaves the generator
+  // alone.
+  std::optional<int32_t> sample(std::span<const float> logits, bool greedy = false);
 
  private:
   int32_t draw_unsorted(std::span<const float> logits, int32_t best);

@@ -56,6 +56,9 @@ Result<void> Scheduler::check(const GenerateRequest& request) const {
                         options_.n_vocab - 1);
     }
   }
+  if (has_rules(request.output.rules) && request.grammar == nullptr) {
+    return make_error(ErrorCode::kInvalidArgument, "the rules of the answer were not compiled");
+  }
   if (request.steering) TRY(check_steering(*request.steering, context_.steering.has_directions));
   return check_prompt_fits(request.prompt_tokens.size(), context_.ctx_tokens);
 }
@@ -209,10 +212,12 @@ void Scheduler::restore(Sequence& sequence, KvState& kv) {
   const size_t n_usable = std::min(sequence.tokens().size(), sequence.n_identified() + 1);
   std::vector<int32_t> tokens(sequence.tokens().begin(),
                               sequence.tokens().begin() + static_cast<std::ptrdiff_t>(n_usable));
+  const int64_t n_loaded_before = sessions_->statistics().n_loaded;
   const RestoredPrefix restored =
       sessions_->restore(tokens, kv, is_new ? PrefixKind::kSameText : PrefixKind::kSameTokens,
                          static_cast<size_t>(context_.ctx_tokens - 1), sequence.identity());
-  if (is_new) sequence.replace_prompt(std::move(tokens), restored.n_tokens);
+  const bool from_disk = sessions_->statistics().n_loaded > n_loaded_before;
+  if (is_new) sequence.replace_prompt(std::move(tokens), restored.n_tokens, from_disk);
 }
 
 // All slots taken, and a short prompt waits behind a long one that is being read: the long one goes on later.
@@ -323,6 +328,7 @@ void Scheduler::remember(Sequence& sequence, CheckpointReason reason) {
 void Scheduler::run_parts() {
   inputs_.clear();
   for (const Part& part : parts_) {
+    (part.sequence->is_prefilling() ? n_prefilled_tokens_ : n_decoded_tokens_) += static_cast<uint64_t>(part.n_tokens);
     inputs_.push_back({&part.sequence->kv(), part.sequence->pending_tokens(part.n_tokens),
                        part.wants_logits ? LogitsWanted::kLast : LogitsWanted::kNone,
                        part.sequence->pending_steering()});

@@ -62,6 +62,9 @@ class Scheduler {
   size_t n_waiting() const { return waiting_.size(); }
   size_t n_running() const { return running_.size(); }
   uint64_t n_preemptions() const { return n_preemptions_; }
+  // Since the start: tokens of prompts (and of what was lost by giving way) that were run, and tokens of answers.
+  uint64_t n_prefilled_tokens() const { return n_prefilled_tokens_; }
+  uint64_t n_decoded_tokens() const { return n_decoded_tokens_; }
 
  private:
   struct Job {
@@ -105,8 +108,10 @@ class Scheduler {
   uint64_t n_preemptions_ = 0;
   uint64_t n_starts_ = 0;
   std::unordered_map<std::string, uint64_t> last_starts_;  // of clients, in starts
-  std::deque<Job> waiting_;                                // ascending ticket
-  std::deque<Job> running_;                                // the next one to prefill first
+  uint64_t n_prefilled_tokens_ = 0;
+  uint64_t n_decoded_tokens_ = 0;
+  std::deque<Job> waiting_;  // ascending ticket
+  std::deque<Job> running_;  // the next one to prefill first
   std::vector<Part> parts_;
   std::vector<SequenceInput> inputs_;
 };

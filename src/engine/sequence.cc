@@ -4,6 +4,8 @@
 #include <iterator>
 #include <utility>
 
+#include "chat/markup.h"
+
 namespace ds4 {
 namespace {
 
@@ -25,9 +27,10 @@ std::optional<ControlToken> named_control(const Tokenizer& tokenizer, int32_t to
 
 Result<void> check_prompt_fits(size_t n_prompt_tokens, int32_t ctx_tokens) {
   if (n_prompt_tokens < static_cast<size_t>(ctx_tokens)) return {};
-  return make_error(ErrorCode::kContextLength,
-                    "the prompt has {} tokens, but the context holds {}, of which at least one is for the answer",
-                    n_prompt_tokens, ctx_tokens);
+  return make_error(
+      ErrorCode::kContextLength,
+      "the prompt has {} tokens, but the maximum context length is {} tokens, of which at least one is for the answer",
+      n_prompt_tokens, ctx_tokens);
 }
 
 Sequence::Sequence(GenerateRequest request, const SequenceContext& context, uint64_t seed)
@@ -35,8 +38,11 @@ Sequence::Sequence(GenerateRequest request, const SequenceContext& context, uint
       context_(context),
       tokens_(std::move(request_.prompt_tokens)),
       n_prompt_(static_cast<int32_t>(tokens_.size())),
+      adjuster_(request_.sampling),
       sampler_(request_.sampling, request_.sampling.seed.value_or(seed)),
       parser_(parser_options(request_.output)),
+      guide_(context_.tokenizer != nullptr && !request_.output.raw_text ? request_.grammar : nullptr, parser_),
+      raw_stops_(request_.output.raw_text ? request_.output.stop_strings : std::vector<std::string>{}),
       steering_(context_.steering, request_) {
   if (request_.output.raw_text && context_.tokenizer != nullptr) raw_text_.emplace(*context_.tokenizer);
   usage_.prompt_tokens = tokens_.size();
@@ -44,12 +50,13 @@ Sequence::Sequence(GenerateRequest request, const SequenceContext& context, uint
 
 bool Sequence::is_cancelled() const { return request_.cancel != nullptr && request_.cancel->load(); }
 
-void Sequence::replace_prompt(std::vector<int32_t> tokens, int32_t n_cached) {
+void Sequence::replace_prompt(std::vector<int32_t> tokens, int32_t n_cached, bool from_disk) {
   CHECK(is_new(), "the prompt was run already");
   tokens_ = std::move(tokens);
   n_prompt_ = static_cast<int32_t>(tokens_.size());
   usage_.prompt_tokens = tokens_.size();
   usage_.cached_tokens = static_cast<size_t>(n_cached);
+  usage_.cached_on_disk = from_disk && n_cached > 0;
 }
 
 void Sequence::start(KvState kv) {
@@ -135,9 +142,7 @@ void Sequence::on_step(std::span<const float> logits) {
   if (context_.tokenizer != nullptr) {
     logits = logits.first(std::min(logits.size(), static_cast<size_t>(context_.tokenizer->n_vocab())));
   }
-  const size_t n_answered = tokens_.size() - static_cast<size_t>(n_prompt_);
-  const std::optional<int32_t> sampled =
-      n_answered < request_.forced_tokens.size() ? request_.forced_tokens[n_answered] : sampler_.sample(logits);
+  const std::optional<int32_t> sampled = next_token(logits);
   if (!sampled) {
     return fail(make_error(ErrorCode::kInternal, "the model computed no finite logit after {} tokens", tokens_.size()));
   }
@@ -145,10 +150,26 @@ void Sequence::on_step(std::span<const float> logits) {
   accept(*sampled, logits);
 }
 
+std::optional<int32_t> Sequence::next_token(std::span<const float> logits) {
+  const size_t n_answered = tokens_.size() - static_cast<size_t>(n_prompt_);
+  if (n_answered < request_.forced_tokens.size()) return request_.forced_tokens[n_answered];
+  if (must_end_reasoning()) return context_.tokenizer->control_id(ControlToken::kThinkEnd);
+  const TokenChoice choice = guide_.next(parser_);
+  return sampler_.sample(adjuster_.adjust(logits, choice.mask), choice.greedy);
+}
+
+bool Sequence::must_end_reasoning() const {
+  const auto budget = static_cast<size_t>(std::max(request_.output.rules.max_reasoning_tokens, 0));
+  const bool is_reasoning = context_.tokenizer != nullptr && !raw_text_ && parser_.in_reasoning();
+  return is_reasoning && !guide_.is_following() && usage_.reasoning_tokens >= budget;
+}
+
 void Sequence::accept(int32_t token, std::span<const float> logits) {
+  adjuster_.count(token);
   const bool is_reasoning = parser_.in_reasoning();
   const OutputPart part = output_part();
   OutputEvents text = text_of(token);
+  guide_answer(token, is_reasoning);
   plan_steering(token, part);
   if (ends_turn(token)) return finish(std::move(text), FinishReason::kStop);
 
@@ -158,10 +179,18 @@ void Sequence::accept(int32_t token, std::span<const float> logits) {
   if (request_.n_top_logprobs >= 0) events.emplace_back(logprobs_of(token, logits));
   std::move(text.begin(), text.end(), std::back_inserter(events));
 
-  if (parser_.done()) return finish(std::move(events), FinishReason::kStop);
+  if (parser_.done() || raw_stops_.found()) return finish(std::move(events), FinishReason::kStop);
   const bool at_limit = usage_.completion_tokens >= static_cast<size_t>(request_.max_tokens);
   if (at_limit || kv_->n_tokens() >= context_.ctx_tokens) return finish(std::move(events), FinishReason::kLength);
   if (!events.empty()) request_.sink->on_events(std::move(events));
+}
+
+void Sequence::guide_answer(int32_t token, bool was_reasoning) {
+  if (request_.grammar == nullptr || context_.tokenizer == nullptr || parser_.done()) return;
+  const Tokenizer& tokenizer = *context_.tokenizer;
+  if (!tokenizer.is_control(token)) return guide_.accept(tokenizer.token_bytes(token), was_reasoning, parser_);
+  const bool is_dsml = token == tokenizer.control_id(ControlToken::kDsml);
+  guide_.accept(is_dsml ? token_markup().dsml : token_markup().think_end, was_reasoning, parser_);
 }
 
 // After text_of(token): the only control tokens that leave the parser done are those that end a turn.
@@ -175,7 +204,7 @@ OutputEvents Sequence::text_of(int32_t token) {
   if (context_.tokenizer == nullptr) return {};
   if (raw_text_) {
     if (token == context_.tokenizer->eos_id()) return {};
-    std::string text = raw_text_->push(token);
+    std::string text = raw_stops_.push(raw_text_->push(token));
     return text.empty() ? OutputEvents{} : OutputEvents{TextDelta{std::move(text)}};
   }
   if (!context_.tokenizer->is_control(token)) return parser_.push_text(context_.tokenizer->token_bytes(token));
@@ -216,14 +245,17 @@ TokenLogprobs Sequence::logprobs_of(int32_t token, std::span<const float> logits
 void Sequence::finish(OutputEvents events, FinishReason reason) {
   std::optional<SampledCalls> sampled_calls;
   if (raw_text_) {
-    if (std::string rest = raw_text_->finish(); !rest.empty()) events.emplace_back(TextDelta{std::move(rest)});
+    std::string rest = raw_stops_.push(raw_text_->finish());
+    rest += raw_stops_.finish();
+    if (!rest.empty()) events.emplace_back(TextDelta{std::move(rest)});
   } else {
     OutputEvents rest = parser_.finish(reason == FinishReason::kLength);
     std::move(rest.begin(), rest.end(), std::back_inserter(events));
     if (reason != FinishReason::kCancelled) reason = parser_.finish_reason();
     sampled_calls = parser_.take_sampled_calls();
   }
-  events.emplace_back(Finished{reason, usage_, std::move(sampled_calls), parser_.matched_stop_string()});
+  const std::string& stop_string = raw_text_ ? raw_stops_.matched() : parser_.matched_stop_string();
+  events.emplace_back(Finished{reason, usage_, std::move(sampled_calls), stop_string});
   done_ = true;
   request_.sink->on_events(std::move(events));
 }

@@ -13,7 +13,10 @@
 #include <vector>
 
 #include "chat/output_parser.h"
+#include "chat/stop_strings.h"
+#include "engine/answer_guide.h"
 #include "engine/checkpoint_stops.h"
+#include "engine/logit_adjuster.h"
 #include "engine/request.h"
 #include "engine/sampler.h"
 #include "engine/steering_plan.h"
@@ -41,7 +44,7 @@ class Sequence {
   void start(KvState kv);
   KvState stop();
   bool is_started() const { return kv_.has_value(); }
-  void replace_prompt(std::vector<int32_t> tokens, int32_t n_cached);
+  void replace_prompt(std::vector<int32_t> tokens, int32_t n_cached, bool from_disk = false);
 
   bool is_done() const { return done_; }
   bool is_cancelled() const;
@@ -84,6 +87,9 @@ class Sequence {
   void fail(Error error);
 
  private:
+  std::optional<int32_t> next_token(std::span<const float> logits);
+  bool must_end_reasoning() const;
+  void guide_answer(int32_t token, bool was_reasoning);
   void accept(int32_t token, std::span<const float> logits);
   OutputEvents text_of(int32_t token);
   OutputPart output_part() const;
@@ -102,8 +108,11 @@ class Sequence {
   std::vector<CheckpointStop> stops_;  // of the prompt, ascending
   size_t next_stop_ = 0;
   int32_t n_remembered_ = 0;
+  LogitAdjuster adjuster_;
   Sampler sampler_;
   OutputParser parser_;
+  AnswerGuide guide_;
+  StopStrings raw_stops_;  // with raw_text_
   SteeringPlan steering_;
   std::optional<Detokenizer> raw_text_;
   Usage usage_;

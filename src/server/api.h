@@ -17,6 +17,7 @@
 #include "chat/volatile_text.h"
 #include "engine/request.h"
 #include "server/http_message.h"
+#include "text/tokenizer.h"
 
 namespace ds4 {
 
@@ -30,6 +31,9 @@ struct ServedModel {
   bool thinks_by_default = true;
   ReasoningEffort default_effort = ReasoningEffort::kDefault;
   bool keeps_volatile_text = false;  // chat/volatile_text.h
+  ChatFormat chat_format = ChatFormat::kPreview;
+  int32_t trained_ctx_tokens = 0;
+  int32_t n_slots = 0;
 };
 
 inline constexpr std::string_view kModelAlias = "deepseek-v4-flash";
@@ -41,9 +45,13 @@ class Generator {
  public:
   virtual ~Generator() = default;
   virtual const ServedModel& model() const = 0;
+  // Null: the generator has no vocabulary of its own, and only conversations can be asked for.
+  virtual const Tokenizer* tokenizer() const { return nullptr; }
   // Engine::prepare() and EngineThread::submit(). Prompts have the calls that the model made as it made them, whatever
   // the client returns; the sink gets every ToolCallBegin with an id, of which this depends.
   virtual Result<GenerateRequest> prepare(const Conversation& conversation, const RenderOptions& options) const = 0;
+  // Engine::bind_rules(): once output.rules are set. One that binds nothing is a stand-in of tests.
+  virtual Result<void> bind_rules(GenerateRequest&) const { return {}; }
   virtual Result<void> submit(GenerateRequest request) = 0;
   // Also of a prompt that does not fit.
   virtual Result<size_t> count_prompt_tokens(const Conversation& conversation, const RenderOptions& options) const = 0;

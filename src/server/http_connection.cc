@@ -9,6 +9,8 @@ constexpr size_t kReadBytes = 4096;
 // More than this of later requests is left in the socket while one is answered.
 constexpr size_t kMaxPipelinedBytes = 64U << 10;
 constexpr size_t kBodyProgressBytes = 16U << 10;
+// Larger ones take long to parse and to turn into tokens.
+constexpr size_t kMaxInlineBodyBytes = 64U << 10;
 constexpr int kLingerMs = 2'000;
 
 class Exchange final : public Responder {
@@ -39,12 +41,23 @@ class Exchange final : public Responder {
   bool ended_ = false;
 };
 
+template <class Message>
+HttpRequest head_of(const Message& message) {
+  HttpRequest request;
+  request.method = std::string(message.method_string());
+  request.target = std::string(message.target());
+  for (const auto& field : message) {
+    request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
+  }
+  return request;
+}
+
 }  // namespace
 
-Connection::Connection(std::shared_ptr<Shared> shared, tcp::socket socket)
+Connection::Connection(std::shared_ptr<Shared> shared, Socket socket)
     : shared_(std::move(shared)),
       executor_(socket.get_executor()),
-      socket_(std::move(socket)),
+      transport_(std::move(socket), shared_->tls.get()),
       read_deadline_(executor_),
       silence_(executor_),
       write_deadline_(executor_) {}
@@ -53,18 +66,30 @@ void Connection::start() {
   const std::lock_guard lock(shared_->mutex);
   if (shared_->stopping) return;
   error_code ignored;
-  socket_.set_option(tcp::no_delay(true), ignored);
-  if (shared_->connections.size() < limits().max_connections) {
-    post(&Connection::next_request);
-  } else {
-    post(&Connection::reject, 503, "too many connections");
-  }
+  transport_.socket().set_option(tcp::no_delay(true), ignored);  // a Unix socket has none
+  post(&Connection::begin, shared_->connections.size() >= limits().max_connections);
   shared_->connections.emplace(this, weak_from_this());
+}
+
+void Connection::begin(bool is_one_too_many) {
+  const auto go_on = [this, is_one_too_many] {
+    if (is_one_too_many) return reject(503, "too many connections");
+    next_request();
+  };
+  if (!transport_.has_tls()) return go_on();
+  state_ = State::kHandshake;
+  read_deadline_.set(limits().header_timeout_ms, [self = shared_from_this()] { self->close(); });
+  transport_.async_handshake([self = shared_from_this(), go_on](error_code error) {
+    if (self->state_ != State::kHandshake) return;
+    self->read_deadline_.cancel();
+    if (error) return self->close();  // it speaks another language
+    go_on();
+  });
 }
 
 void Connection::drain() {
   keep_alive_ = false;
-  if (state_ == State::kIdle || state_ == State::kReading) close();
+  if (state_ == State::kHandshake || state_ == State::kIdle || state_ == State::kReading) close();
 }
 
 void Connection::close() {
@@ -76,7 +101,7 @@ void Connection::close() {
   write_deadline_.cancel();
   silence_.cancel();
   error_code ignored;
-  socket_.close(ignored);
+  transport_.socket().close(ignored);
   const std::lock_guard lock(shared_->mutex);
   shared_->connections.erase(this);
   if (shared_->connections.empty()) shared_->all_closed.notify_all();
@@ -91,7 +116,7 @@ void Connection::next_request() {
     // The open read must end before the parser may use the socket; it then goes on in on_watch().
     error_code ignored;
     if (watching_) {
-      socket_.cancel(ignored);
+      transport_.socket().cancel(ignored);
     } else {
       read_head();
     }
@@ -103,15 +128,16 @@ void Connection::next_request() {
 
 void Connection::watch() {
   watching_ = true;
-  socket_.async_read_some(buffer_.prepare(kReadBytes), [self = shared_from_this()](error_code error, size_t n_bytes) {
-    self->on_watch(error, n_bytes);
-  });
+  transport_.async_read_some(
+      buffer_.prepare(kReadBytes),
+      [self = shared_from_this()](error_code error, size_t n_bytes) { self->on_watch(error, n_bytes); });
 }
 
 void Connection::on_watch(error_code error, size_t n_bytes) {
   watching_ = false;
   buffer_.commit(n_bytes);
   switch (state_) {
+    case State::kHandshake:
     case State::kReading:
     case State::kClosed: return;
     case State::kIdle:
@@ -138,11 +164,12 @@ void Connection::read_head() {
   state_ = State::kReading;
   timed_out_ = false;
   body_progress_bytes_ = 0;
+  admission_headers_.clear();
   parser_.emplace();
   parser_->header_limit(static_cast<uint32_t>(limits().max_header_bytes));
   parser_->body_limit(limits().max_body_bytes);
   set_read_deadline(limits().header_timeout_ms);
-  beast::http::async_read_header(socket_, buffer_, *parser_,
+  beast::http::async_read_header(transport_, buffer_, *parser_,
                                  [self = shared_from_this()](error_code error, size_t) { self->on_head(error); });
 }
 
@@ -152,7 +179,7 @@ void Connection::set_read_deadline(int timeout_ms) {
     if (self->peer_ended_) return self->close();
     self->timed_out_ = true;
     error_code ignored;
-    self->socket_.shutdown(tcp::socket::shutdown_receive, ignored);
+    self->transport_.socket().shutdown(Socket::shutdown_receive, ignored);
   });
 }
 
@@ -180,7 +207,7 @@ bool Connection::accept_head() {
     reject(415, "compressed request bodies are not supported");
   } else if (!only(beast::http::field::expect, "100-continue")) {
     reject(417, "the only supported Expect value is 100-continue");
-  } else {
+  } else if (admit()) {
     if (!head[beast::http::field::expect].empty() && !parser_->is_done()) append("HTTP/1.1 100 Continue\r\n\r\n");
     flush();
     return true;
@@ -188,9 +215,18 @@ bool Connection::accept_head() {
   return false;
 }
 
+bool Connection::admit() {
+  if (!shared_->options.admit) return true;
+  HttpAdmission admission = shared_->options.admit(head_of(parser_->get()));
+  admission_headers_ = std::move(admission.headers);
+  if (!admission.refusal) return true;
+  reject_with(std::move(*admission.refusal));
+  return false;
+}
+
 void Connection::read_body() {
   beast::http::async_read_some(
-      socket_, buffer_, *parser_,
+      transport_, buffer_, *parser_,
       [self = shared_from_this()](error_code error, size_t n_bytes) { self->on_body(error, n_bytes); });
 }
 
@@ -222,24 +258,23 @@ void Connection::fail_reading(error_code error) {
 }
 
 void Connection::reject(int status, std::string_view reason) {
+  reject_with(shared_->options.error_response(status, reason));
+}
+
+void Connection::reject_with(HttpResponse response) {
   state_ = State::kResponding;
   keep_alive_ = false;
-  head_only_ = false;
+  head_only_ = parser_ && parser_->is_header_done() && parser_->get().method() == beast::http::verb::head;
   response_ended_ = false;
   read_deadline_.cancel();
-  respond(shared_->options.error_response(status, reason));
+  respond(std::move(response));
 }
 
 void Connection::dispatch() {
   read_deadline_.cancel();
   state_ = State::kResponding;
   auto& message = parser_->get();
-  HttpRequest request;
-  request.method = std::string(message.method_string());
-  request.target = std::string(message.target());
-  for (const auto& field : message) {
-    request.headers.push_back({std::string(field.name_string()), std::string(field.value())});
-  }
+  HttpRequest request = head_of(message);
   request.body = std::move(message.body());
   keep_alive_ = message.keep_alive() && !shared_->stopping;
   head_only_ = message.method() == beast::http::verb::head;
@@ -249,14 +284,19 @@ void Connection::dispatch() {
   parser_.reset();
   cancelled_ = std::make_shared<std::atomic<bool>>(false);
   if (!watching_ && !peer_ended_ && buffer_.size() < kMaxPipelinedBytes) watch();
-  shared_->handler(std::move(request), std::make_shared<Exchange>(shared_from_this(), cancelled_));
+  auto exchange = std::make_shared<Exchange>(shared_from_this(), cancelled_);
+  if (request.body.size() <= kMaxInlineBodyBytes) return shared_->handler(std::move(request), std::move(exchange));
+  asio::post(shared_->workers,
+             [shared = shared_, request = std::move(request), exchange = std::move(exchange)]() mutable {
+               shared->handler(std::move(request), std::move(exchange));
+             });
 }
 
 // Writing.
 
 void Connection::respond(HttpResponse response) {
   if (!is_responding()) return;
-  const bool has_body = response.status != 204;
+  const bool has_body = response.status != 204 && response.status != 304;
   const std::string length = has_body ? fmt::format("Content-Length: {}\r\n", response.body.size()) : "";
   append_head(response, length);
   if (has_body && !head_only_) append(response.body);
@@ -301,6 +341,7 @@ void Connection::abandon() {
 void Connection::append_head(HttpResponse& response, std::string_view framing) {
   const std::vector<HttpHeader>& common = shared_->options.headers;
   response.headers.insert(response.headers.end(), common.begin(), common.end());
+  response.headers.insert(response.headers.end(), admission_headers_.begin(), admission_headers_.end());
   append(format_response_head(response, framing, keep_alive_));
 }
 
@@ -336,7 +377,7 @@ void Connection::flush() {
 
 void Connection::write_some() {
   write_deadline_.set(limits().write_timeout_ms, [self = shared_from_this()] { self->close(); });
-  socket_.async_write_some(
+  transport_.async_write_some(
       asio::buffer(writing_) + n_written_,
       [self = shared_from_this()](error_code error, size_t n_bytes) { self->on_written(error, n_bytes); });
 }
@@ -355,8 +396,15 @@ void Connection::on_written(error_code error, size_t n_bytes) {
 void Connection::linger() {
   if (peer_ended_) return close();
   state_ = State::kLingering;
-  error_code ignored;
-  socket_.shutdown(tcp::socket::shutdown_send, ignored);
+  const auto end_sending = [self = shared_from_this()] {
+    error_code ignored;
+    self->transport_.socket().shutdown(Socket::shutdown_send, ignored);
+  };
+  if (transport_.has_tls()) {
+    transport_.async_say_end([end_sending](error_code) { end_sending(); });
+  } else {
+    end_sending();
+  }
   read_deadline_.set(kLingerMs, [self = shared_from_this()] { self->close(); });
   buffer_.clear();
   if (!watching_) watch();

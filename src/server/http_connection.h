@@ -3,7 +3,7 @@
 // One client's connection: the part of the server that reads requests from a socket and writes answers to it. Includes
 // Boost.Asio and Beast, so only http_connection.cc and http_server.cc include this. Everything of a connection happens
 // on its strand; post() brings calls there. The state machine:
-//   kIdle -> kReading -> kResponding -> kIdle ..., and at the end kLingering -> kClosed.
+//   (kHandshake ->) kIdle -> kReading -> kResponding -> kIdle ..., and at the end kLingering -> kClosed.
 // While no request is being read, one open read (watch) notices when the client leaves.
 
 #include <atomic>
@@ -18,22 +18,22 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 // Asio's calls with an error argument then return nothing, as in newer versions.
+#ifndef BOOST_ASIO_NO_DEPRECATED
 #define BOOST_ASIO_NO_DEPRECATED
+#endif
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
 
 #include "server/http_server.h"
+#include "server/http_transport.h"
 
 namespace ds4::http {
 
-namespace asio = boost::asio;
 namespace beast = boost::beast;
-using asio::ip::tcp;
-using boost::system::error_code;
-using Executor = asio::any_io_executor;
 
 class Connection;
 
@@ -42,6 +42,8 @@ struct Shared {
   asio::io_context context;
   HttpServerOptions options;
   HttpServer::Handler handler;
+  std::unique_ptr<asio::ssl::context> tls;  // null: none
+  asio::thread_pool workers{2};             // for what would keep an I/O thread from its other connections
   std::atomic<bool> stopping = false;
 
   std::mutex mutex;
@@ -75,7 +77,7 @@ class Deadline {
 
 class Connection : public std::enable_shared_from_this<Connection> {
  public:
-  Connection(std::shared_ptr<Shared> shared, tcp::socket socket);
+  Connection(std::shared_ptr<Shared> shared, Socket socket);
 
   void start();
   // Only a running answer goes on.
@@ -100,22 +102,25 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void abandon();
 
  private:
-  enum class State { kIdle, kReading, kResponding, kLingering, kClosed };
+  enum class State { kHandshake, kIdle, kReading, kResponding, kLingering, kClosed };
   using Parser = beast::http::request_parser<beast::http::string_body>;
 
   const HttpLimits& limits() const { return shared_->options.limits; }
 
+  void begin(bool is_one_too_many);
   void next_request();
   void watch();
   void on_watch(error_code error, size_t n_bytes);
   void read_head();
   void on_head(error_code error);
   bool accept_head();
+  bool admit();
   void read_body();
   void on_body(error_code error, size_t n_bytes);
   void set_read_deadline(int timeout_ms);
   void fail_reading(error_code error);
   void reject(int status, std::string_view reason);
+  void reject_with(HttpResponse response);
   void dispatch();
 
   bool is_responding() const { return state_ == State::kResponding && !response_ended_; }
@@ -130,7 +135,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   const std::shared_ptr<Shared> shared_;
   const Executor executor_;
-  tcp::socket socket_;
+  Transport transport_;
   std::atomic<bool> closed_ = false;  // state_ for other threads
   State state_ = State::kIdle;
 
@@ -148,6 +153,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   bool chunked_ = true;
   bool streaming_ = false;
   bool response_ended_ = false;
+  std::vector<HttpHeader> admission_headers_;  // of the current answer
   std::string keep_alive_text_;
   Deadline silence_;
 

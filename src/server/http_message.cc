@@ -1,14 +1,27 @@
 #include "server/http_message.h"
 
+#include <algorithm>
+
 #include <fmt/format.h>
 
 namespace ds4 {
+
+std::string_view HttpRequest::header(std::string_view name) const {
+  const auto lower = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+  for (const HttpHeader& header : headers) {
+    if (std::ranges::equal(header.name, name, {}, lower, lower)) return header.value;
+  }
+  return {};
+}
 
 std::string_view reason_phrase(int status) {
   switch (status) {
     case 200: return "OK";
     case 204: return "No Content";
+    case 304: return "Not Modified";
     case 400: return "Bad Request";
+    case 401: return "Unauthorized";
+    case 403: return "Forbidden";
     case 404: return "Not Found";
     case 405: return "Method Not Allowed";
     case 408: return "Request Timeout";
@@ -22,6 +35,7 @@ std::string_view reason_phrase(int status) {
     case 501: return "Not Implemented";
     case 503: return "Service Unavailable";
     case 505: return "HTTP Version Not Supported";
+    case 529: return "Overloaded";
     default: return "Unknown";
   }
 }

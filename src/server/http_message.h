@@ -25,6 +25,8 @@ struct HttpRequest {
 
   // The target without its query.
   std::string_view path() const { return std::string_view(target).substr(0, target.find('?')); }
+  // The first header of that name (case does not matter), or empty.
+  std::string_view header(std::string_view name) const;
 };
 
 struct HttpResponse {

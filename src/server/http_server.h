@@ -1,14 +1,16 @@
 #pragma once
 
-// HTTP/1.1 over plain sockets: reads and bounds requests, keeps connections alive, notices clients that leave, protects
-// itself from slow ones, and carries answers that are one piece or a stream. It knows nothing of models or JSON.
-// The handler runs on an I/O thread, for one request at a time per connection, and answers through its Responder, at
-// once or later from any thread. The end of a client's sending side counts as its leaving.
+// HTTP/1.1 over TCP, with TLS or without, and over Unix sockets: reads and bounds requests, keeps connections alive,
+// notices clients that leave, protects itself from slow ones, and carries answers that are one piece or a stream. It
+// knows nothing of models or JSON. The handler runs on an I/O thread, for large bodies on one beside those, for one
+// request at a time per connection, and answers through its Responder, at once or later from any thread. The end of a
+// client's sending side counts as its leaving.
 
 #include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -30,12 +32,25 @@ struct HttpLimits {
   int keep_alive_ms = 1'000;
 };
 
+// What is decided by a request's head, before its body is read.
+struct HttpAdmission {
+  std::vector<HttpHeader> headers{};      // added to the answer
+  std::optional<HttpResponse> refusal{};  // sent at once; the connection is closed after it
+};
+
 struct HttpServerOptions {
-  std::string host = "localhost";  // an address or a name; "localhost" is 127.0.0.1 and ::1
-  uint16_t port = 8000;            // 0: any free one
+  // An address or a name; "localhost" is 127.0.0.1 and ::1. "unix:PATH" is a socket file for this user alone; one that
+  // nobody answers at any more is replaced.
+  std::string host = "localhost";
+  uint16_t port = 8000;  // 0: any free one
   int n_threads = 4;
   HttpLimits limits{};
   std::vector<HttpHeader> headers{};  // added to every answer
+  // PEM files of a certificate chain and its key; empty: no TLS.
+  std::string tls_cert_file{};
+  std::string tls_key_file{};
+  // Called with every head, on an I/O thread; empty: everything is admitted.
+  std::function<HttpAdmission(const HttpRequest& head)> admit{};
   // Makes the answer to a request that never reaches the handler (status, reason), in the API's own error form.
   std::function<HttpResponse(int, std::string_view)> error_response{};
 };
@@ -50,8 +65,8 @@ class HttpServer {
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
 
-  uint16_t port() const;
-  // "127.0.0.1:8000", "[::1]:8000": all that it listens on.
+  uint16_t port() const;  // 0 with a Unix socket
+  // "127.0.0.1:8000", "[::1]:8000", "unix:PATH": all that it listens on.
   std::vector<std::string> addresses() const;
   bool loopback_only() const;
 

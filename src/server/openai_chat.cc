@@ -15,6 +15,7 @@ void serve_chat_completions(Service& service, HttpRequest& request, const std::s
   auto prepared = prepare_request(service, chat, *responder, "messages");
   if (const auto* error = std::get_if<ApiError>(&prepared)) return responder->send(openai_error_response(*error));
   GenerateRequest& generate = std::get<GenerateRequest>(prepared);
+  generate.client = client_name(request);
 
   ChatAnswerInfo info{.id = random_id("chatcmpl-"),
                       .model = std::move(chat.model),

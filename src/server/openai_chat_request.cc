@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "server/openai_chat.h"
+#include "server/openai_rules.h"
 #include "server/request_fields.h"
 #include "server/system_texts.h"
 
@@ -147,9 +148,12 @@ class ChatParser {
   std::variant<ChatRequest, ApiError> parse() && {
     request_.model = fields_.string("model").value_or(served_.id);
     parse_messages();
-    parse_tools();
+    read_tools(fields_, problems_, request_);
+    read_response_format(fields_, problems_, request_);
     parse_limits();
     read_sampling(fields_, request_.sampling);
+    read_penalties(fields_, problems_, request_.sampling);
+    read_thinking_budget(fields_, problems_, request_.rules);
     parse_logprobs();
     parse_thinking();
     request_.stream = fields_.boolean("stream").value_or(false);
@@ -170,40 +174,6 @@ class ChatParser {
     } else if (messages != nullptr || fields_.find("messages") == nullptr) {
       fields_.problem("messages", "at least one message is needed");
     }
-  }
-
-  void parse_tools() {
-    std::vector<std::string> tools;
-    if (const JsonValue* list = fields_.array("tools")) {
-      for (size_t i = 0; i < list->items.size(); ++i) parse_tool(list->items[i], fmt::format("tools[{}]", i), tools);
-    }
-    if (const JsonValue* choice = fields_.find("tool_choice")) {
-      const std::string& text = choice->text;
-      const bool is_string = choice->kind == JsonValue::Kind::kString;
-      if (is_string && text == "none") {
-        tools.clear();
-      } else if (!is_string || text != "auto") {
-        fields_.problem("tool_choice", "only \"auto\" and \"none\" are supported: calls cannot be forced");
-      }
-    }
-    define_tools(std::move(tools), request_.conversation.messages);
-  }
-
-  void parse_tool(const JsonValue& tool, std::string_view key, std::vector<std::string>& tools) {
-    if (tool.kind != JsonValue::Kind::kObject) return fields_.wrong_type(key, "an object", tool);
-    JsonFields fields(tool, std::string(key), problems_);
-    const std::string type = fields.string("type").value_or("function");
-    if (type != "function") {
-      return fields.problem("type", fmt::format("expected 'function', found '{}'", type));
-    }
-    const JsonValue* function = fields.object("function");
-    if (function == nullptr) {
-      if (fields.find("function") == nullptr) fields.problem("function", "missing");
-      return;
-    }
-    JsonFields definition(*function, fields.path("function"), problems_);
-    if (definition.string("name").value_or("").empty()) definition.problem("name", "missing");
-    tools.push_back(dump_json(*function));
   }
 
   void parse_limits() {
@@ -233,19 +203,6 @@ class ChatParser {
   void refuse_unsupported() {
     if (fields_.integer("n", 1, std::numeric_limits<int32_t>::max()).value_or(1) != 1) {
       fields_.problem("n", "only one answer per request is supported");
-    }
-    for (const std::string_view key : {"presence_penalty", "frequency_penalty"}) {
-      if (fields_.number(key, -2, 2).value_or(0) != 0) fields_.problem(key, "penalties are not supported");
-    }
-    if (const JsonValue* bias = fields_.object("logit_bias"); bias != nullptr && !bias->members.empty()) {
-      fields_.problem("logit_bias", "is not supported");
-    }
-    if (const JsonValue* format = fields_.object("response_format")) {
-      JsonFields fields(*format, "response_format", problems_);
-      const std::string type = fields.string("type").value_or("text");
-      if (type != "text") {
-        fields_.problem("response_format", fmt::format("'{}' is not supported: answers are free text", type));
-      }
     }
     if (const JsonValue* modalities = fields_.array("modalities")) {
       for (const JsonValue& modality : modalities->items) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
 #include <limits>
 #include <utility>
 
@@ -99,6 +100,25 @@ std::optional<int32_t> read_max_tokens(JsonFields& fields, std::string_view key)
   const std::optional<int64_t> tokens = fields.integer(key, 0, std::numeric_limits<int64_t>::max());
   if (!tokens) return std::nullopt;
   return static_cast<int32_t>(std::min<int64_t>(*tokens, kUnlimitedTokens));
+}
+
+bool read_token_ids(const JsonValue& array, const std::string& path, FieldProblems& problems,
+                    std::vector<int32_t>& tokens) {
+  tokens.reserve(array.items.size());
+  for (size_t i = 0; i < array.items.size(); ++i) {
+    const JsonValue& item = array.items[i];
+    int32_t token = -1;
+    const char* end = item.text.data() + item.text.size();
+    const auto parsed = std::from_chars(item.text.data(), end, token);
+    const bool is_id = item.kind == JsonValue::Kind::kScalar && parsed.ec == std::errc() && parsed.ptr == end;
+    if (!is_id || token < 0) {
+      const std::string_view found = item.kind == JsonValue::Kind::kScalar ? item.text : json_kind_name(item);
+      problems.push_back({fmt::format("{}[{}]", path, i), fmt::format("expected a token id, found {}", found)});
+      return false;
+    }
+    tokens.push_back(token);
+  }
+  return true;
 }
 
 std::string effort_problem(std::string_view effort) {

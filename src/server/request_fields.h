@@ -33,6 +33,10 @@ void read_stop_strings(JsonFields& fields, std::string_view key, std::vector<std
 // Of an output limit: what a client may ask for, cut to what the engine counts.
 std::optional<int32_t> read_max_tokens(JsonFields& fields, std::string_view key);
 
+// Token ids, of an array. False: a problem was noted.
+bool read_token_ids(const JsonValue& array, const std::string& path, FieldProblems& problems,
+                    std::vector<int32_t>& tokens);
+
 // What a request says of thinking, in whatever words its dialect has for it.
 struct ThinkingWish {
   std::optional<bool> explicit_switch;
@@ -42,7 +46,8 @@ struct ThinkingWish {
 // The message for an effort that is none; empty for one that is.
 std::string effort_problem(std::string_view effort);
 
-// Effort "none" means no; then an explicit switch decides; then the name of the model; then any other effort; then the default.
+// Effort "none" means no; then an explicit switch decides; then the name of the model; then any other effort; then the
+// default.
 void choose_thinking(const ThinkingWish& wish, const ServedModel& served, ApiRequest& request);
 
 // "thinking": true, false, or an object with a type of enabled, disabled, adaptive or auto.

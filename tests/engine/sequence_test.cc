@@ -86,6 +86,17 @@ TEST_F(SequenceTest, ReasoningEndsAtTheControlTokenAndIsCounted) {
   EXPECT_EQ(finished().usage.reasoning_tokens, 4U);
 }
 
+TEST_F(SequenceTest, ReasoningIsClosedWhenItsBudgetIsUsedUp) {
+  request_.output.starts_in_thinking = true;
+  request_.output.rules.max_reasoning_tokens = 3;
+  write("whyX");  // the fourth is not taken
+  write("so");
+  step(ControlToken::kEos);
+  EXPECT_EQ(sink_->reasoning(), "why");
+  EXPECT_EQ(sink_->text(), "so");
+  EXPECT_EQ(finished().usage.reasoning_tokens, 4U);
+}
+
 TEST_F(SequenceTest, MarkersSpelledInOrdinaryTokensAreText) {
   request_.output.starts_in_thinking = true;
   write("a</think>b");
@@ -237,7 +248,8 @@ TEST(CheckPromptFitsTest, NamesBothNumbers) {
   ASSERT_FALSE(full.ok());
   EXPECT_EQ(full.error().code, ErrorCode::kContextLength);
   EXPECT_NE(check_prompt_fits(1234, 100).error().message.find("1234"), std::string::npos);
-  EXPECT_NE(check_prompt_fits(1234, 100).error().message.find("100,"), std::string::npos);
+  EXPECT_NE(check_prompt_fits(1234, 100).error().message.find("maximum context length is 100 tokens"),
+            std::string::npos);
 }
 
 }  // namespace

@@ -4,54 +4,15 @@
 
 #include "base/log.h"
 #include "server/openai_chat.h"
+#include "server/recording_responder.h"
 
 namespace ds4 {
 namespace {
 
 using Json = nlohmann::ordered_json;
+using test::RecordingResponder;
 using testing::MatchesRegex;
 using testing::SizeIs;
-
-// Keeps what a sink sends.
-class RecordingResponder final : public Responder {
- public:
-  void send(HttpResponse response) override {
-    EXPECT_FALSE(has_sent || has_begun);
-    has_sent = true;
-    whole = std::move(response);
-  }
-  void begin_stream(HttpResponse head, std::string keep_alive) override {
-    EXPECT_FALSE(has_sent || has_begun);
-    has_begun = true;
-    stream = std::move(head.body);
-    whole = std::move(head);
-    comment = std::move(keep_alive);
-  }
-  void write(std::string chunk) override {
-    EXPECT_TRUE(has_begun && !has_ended);
-    stream += chunk;
-  }
-  void end() override { has_ended = true; }
-  std::shared_ptr<std::atomic<bool>> cancelled() const override { return flag; }
-
-  // The payloads of all "data:" lines.
-  std::vector<std::string> payloads() const {
-    std::vector<std::string> found;
-    for (size_t at = stream.find("data: "); at != std::string::npos; at = stream.find("data: ", at)) {
-      at += 6;
-      found.push_back(stream.substr(at, stream.find('\n', at) - at));
-    }
-    return found;
-  }
-
-  std::shared_ptr<std::atomic<bool>> flag = std::make_shared<std::atomic<bool>>(false);
-  HttpResponse whole;
-  std::string comment;
-  std::string stream;
-  bool has_sent = false;
-  bool has_begun = false;
-  bool has_ended = false;
-};
 
 class ChatAnswerTest : public testing::Test {
  protected:

@@ -155,11 +155,18 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"("top_logprobs":2)", "top_logprobs", "logprobs: true"},
         Refusal{R"("logprobs":true,"top_logprobs":21)", "top_logprobs", "from 0 to 20"},
         Refusal{R"("n":2)", "n", "one answer"}, Refusal{R"("n":0)", "n", "found 0"},
-        Refusal{R"("presence_penalty":0.5)", "presence_penalty", "not supported"},
-        Refusal{R"("frequency_penalty":-0.5)", "frequency_penalty", "not supported"},
-        Refusal{R"("logit_bias":{"5":1})", "logit_bias", "not supported"},
-        Refusal{R"("response_format":{"type":"json_object"})", "response_format", "json_object"},
-        Refusal{R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format", "json_schema"},
+        Refusal{R"("presence_penalty":2.5)", "presence_penalty", "from -2 to 2"},
+        Refusal{R"("frequency_penalty":"x")", "frequency_penalty", "a number"},
+        Refusal{R"("repetition_penalty":0)", "repetition_penalty", "found 0"},
+        Refusal{R"("logit_bias":{"5":101})", "logit_bias.5", "from -100 to 100"},
+        Refusal{R"("logit_bias":{"x":1})", "logit_bias.x", "id of a token"},
+        Refusal{R"("logit_bias":[])", "logit_bias", "an object"},
+        Refusal{R"("response_format":{"type":"xml"})", "response_format.type", "'xml'"},
+        Refusal{R"("response_format":{"type":"json_schema"})", "response_format.json_schema", "missing"},
+        Refusal{R"("response_format":{"type":"json_schema","json_schema":{}})", "response_format.json_schema.schema",
+                "missing"},
+        Refusal{R"("response_format":{"type":"json_schema","json_schema":{"schema":{"items":{"not":{}}}}})",
+                "response_format.json_schema.schema", "#/items: the keyword 'not' is not supported"},
         Refusal{R"("modalities":["text","audio"])", "modalities", "text only"},
         Refusal{R"("audio":{"voice":"x"})", "audio", "text only"},
         Refusal{R"("functions":[{"name":"f"}])", "functions", "tools"}, Refusal{R"("tools":{})", "tools", "an array"},
@@ -168,8 +175,17 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"("tools":[{"type":"function"}])", "tools[0].function", "missing"},
         Refusal{R"("tools":[{"type":"function","function":{}}])", "tools[0].function.name", "missing"},
         Refusal{R"("tools":[{"type":"function","function":{"name":3}}])", "tools[0].function.name", "a string"},
-        Refusal{R"("tool_choice":"required")", "tool_choice", "cannot be forced"},
-        Refusal{R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice", "cannot be forced"},
+        Refusal{R"("tool_choice":"required")", "tool_choice", "there are no tools"},
+        Refusal{R"("tool_choice":"maybe")", "tool_choice", "'maybe'"},
+        Refusal{R"("tool_choice":{"type":"function","function":{"name":"f"}})", "tool_choice.function.name",
+                "none of the tools"},
+        Refusal{R"("tool_choice":{"type":"allowed_tools","allowed_tools":{"tools":[]}})",
+                "tool_choice.allowed_tools.tools", "at least one"},
+        Refusal{R"("tools":[{"function":{"name":"f","strict":true,"parameters":{"properties":{"a":{"not":1}}}}}])",
+                "tools[0].function.parameters", "#/properties/a: the keyword 'not'"},
+        Refusal{R"("parallel_tool_calls":1)", "parallel_tool_calls", "true or false"},
+        Refusal{R"("thinking_budget":"x")", "thinking_budget", "an integer"},
+        Refusal{R"("thinking":{"type":"enabled","budget_tokens":-1})", "thinking.budget_tokens", "found -1"},
         Refusal{R"("thinking":"yes")", "thinking", "true or false"},
         Refusal{R"("thinking":{"type":"maybe"})", "thinking.type", "'maybe'"},
         Refusal{R"("think":1)", "think", "true or false"},
@@ -350,6 +366,58 @@ TEST(ChatRequestTest, AttachesToolsToTheSystemMessage) {
 TEST(ChatRequestTest, HidesToolsWhenNoneMayBeCalled) {
   const ChatRequest request = parse_ok(with(fmt::format(R"("tool_choice":"none","tools":[{}])", kWeatherTool)));
   ASSERT_THAT(request.conversation.messages, SizeIs(1));
+}
+
+constexpr std::string_view kTwoTools =
+    R"("tools":[{"type":"function","function":{"name":"a","strict":true,"parameters":{"type":"object"}}},
+                {"type":"function","function":{"name":"b","parameters":{"not":"looked at"}}}])";
+
+TEST(ChatRequestTest, ToolsAndChoicesBecomeRules) {
+  const auto rules = [](std::string_view fields) {
+    return parse_ok(with(fmt::format("{}{}", kTwoTools, fields))).rules;
+  };
+  const OutputRules free = rules("");
+  ASSERT_THAT(free.tools, SizeIs(2));
+  EXPECT_TRUE(free.tools[0].strict);
+  EXPECT_FALSE(free.tools[1].strict);
+  EXPECT_EQ(free.tool_use, ToolUse::kFree);
+  EXPECT_TRUE(free.parallel_calls);
+  EXPECT_FALSE(rules(R"(,"parallel_tool_calls":false)").parallel_calls);
+  EXPECT_EQ(rules(R"(,"tool_choice":"required")").tool_use, ToolUse::kRequired);
+  const OutputRules named = rules(R"(,"tool_choice":{"type":"function","function":{"name":"b"}})");
+  EXPECT_EQ(named.tool_use, ToolUse::kNamed);
+  EXPECT_EQ(named.tool_name, "b");
+  const OutputRules allowed = rules(
+      R"(,"tool_choice":{"type":"allowed_tools","allowed_tools":{"mode":"required",
+           "tools":[{"type":"function","function":{"name":"b"}}]}})");
+  ASSERT_THAT(allowed.tools, SizeIs(1));
+  EXPECT_EQ(allowed.tools[0].name, "b");
+  EXPECT_EQ(allowed.tool_use, ToolUse::kRequired);
+  EXPECT_THAT(rules(R"(,"tool_choice":"none")").tools, SizeIs(0));
+}
+
+TEST(ChatRequestTest, ResponseFormatsBecomeSchemas) {
+  EXPECT_EQ(parse_ok(with(R"("response_format":{"type":"text"})")).rules.json_schema, "");
+  EXPECT_EQ(parse_ok(with(R"("response_format":{"type":"json_object"})")).rules.json_schema, R"({"type": "object"})");
+  const ChatRequest request = parse_ok(
+      with(R"("response_format":{"type":"json_schema","json_schema":{"name":"n","schema":{"type":"integer"}}})"));
+  EXPECT_EQ(request.rules.json_schema, R"({"type": "integer"})");
+  EXPECT_EQ(request.conversation.messages[0].response_format, R"({"type": "integer"})");
+}
+
+TEST(ChatRequestTest, PenaltiesBiasesAndBudgetsArePassedOn) {
+  const ChatRequest request =
+      parse_ok(with(R"("presence_penalty":0.5,"frequency_penalty":-0.25,"repetition_penalty":1.5,
+      "logit_bias":{"7":-100,"12":2.5},"thinking":{"type":"enabled","budget_tokens":64})"));
+  EXPECT_EQ(request.sampling.presence_penalty, 0.5F);
+  EXPECT_EQ(request.sampling.frequency_penalty, -0.25F);
+  EXPECT_EQ(request.sampling.repetition_penalty, 1.5F);
+  ASSERT_THAT(request.sampling.logit_bias, SizeIs(2));
+  EXPECT_EQ(request.sampling.logit_bias[1].token, 12);
+  EXPECT_EQ(request.sampling.logit_bias[1].value, 2.5F);
+  EXPECT_EQ(request.rules.max_reasoning_tokens, 64);
+  EXPECT_EQ(parse_ok(with(R"("thinking_budget":5)")).rules.max_reasoning_tokens, 5);
+  EXPECT_EQ(parse_ok(with(R"("thinking_budget":-1)")).rules.max_reasoning_tokens, kUnlimitedTokens);
 }
 
 TEST(ChatRequestTest, DecidesWhetherToThink) {

@@ -243,6 +243,26 @@ TEST_F(ChatServerTest, TellsItsHealth) {
   EXPECT_THAT(client.get("/").body, HasSubstr("ds4-mini"));
 }
 
+TEST_F(ChatServerTest, ShowsBrowsersThePageUnlessItIsOff) {
+  HttpClient client(port());
+  const auto ask = [&](std::string_view method, std::string_view headers) {
+    client.send(fmt::format("{} / HTTP/1.1\r\nHost: x\r\n{}\r\n", method, headers));
+    return client.read_response(method != "HEAD");
+  };
+  const ClientResponse page = ask("GET", "Accept: text/html\r\n");
+  EXPECT_EQ(page.header("Content-Type"), "text/html; charset=utf-8");
+  EXPECT_THAT(page.body, HasSubstr("<!doctype html>"));
+  const ClientResponse head = ask("HEAD", "Accept: text/html\r\n");
+  EXPECT_EQ(head.header("Content-Length"), page.header("Content-Length"));
+  const ClientResponse known =
+      ask("GET", fmt::format("Accept: text/html\r\nIf-None-Match: {}\r\n", page.header("ETag")));
+  EXPECT_EQ(known.status, 304);
+  EXPECT_EQ(known.header("Content-Length"), "");
+  EXPECT_EQ(ask("GET", "Accept: */*\r\n").header("Content-Type"), "text/plain; charset=utf-8");
+  routes_.set_web_page(false);
+  EXPECT_THAT(ask("GET", "Accept: text/html\r\n").body, HasSubstr("ds4.cpp serves ds4-mini"));
+}
+
 TEST_F(ChatServerTest, AnswersOtherMethods) {
   HttpClient client(port());
   const auto ask = [&](std::string_view method, std::string_view path) {

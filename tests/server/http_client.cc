@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdlib>
 #include <string>
 
@@ -140,6 +141,12 @@ std::string HttpClient::read_event() {
 bool HttpClient::at_end() {
   char byte = 0;
   return received_.empty() && recv(socket_, &byte, 1, 0) == 0;
+}
+
+bool HttpClient::is_closed() {
+  char byte = 0;
+  const auto n = recv(socket_, &byte, 1, 0);
+  return n == 0 || (n < 0 && errno == ECONNRESET);
 }
 
 ClientResponse HttpClient::get(std::string_view path) {

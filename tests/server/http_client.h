@@ -42,6 +42,8 @@ class HttpClient {
   std::string read_event();
   // True when the server has closed its side.
   bool at_end();
+  // The same, or the connection was reset, as one is that the server had not taken yet.
+  bool is_closed();
 
   ClientResponse get(std::string_view path);
   ClientResponse post(std::string_view path, std::string_view body);

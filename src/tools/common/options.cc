@@ -236,10 +236,11 @@ void add_thinking_options(CLI::App& app, ThinkingOptions& options) {
 }
 
 std::optional<int> parse_command_line(CLI::App& app, int argc, const char* const* argv) {
-  // -sys has the form of a one-letter flag with a value, which CLI11 would read it as.
+  // -sys and -mt have the form of a one-letter flag with a value, which CLI11 would read them as.
   std::vector<std::string> arguments;
   for (int i = argc - 1; i >= 1; --i) {
-    arguments.emplace_back(argv[i] == std::string_view("-sys") ? "--system" : argv[i]);
+    const std::string_view argument = argv[i];
+    arguments.emplace_back(argument == "-sys" ? "--system" : argument == "-mt" ? "--mt" : argument);
   }
   try {
     app.parse(arguments);

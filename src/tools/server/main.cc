@@ -1,194 +1,74 @@
-#include <signal.h>
-#include <unistd.h>
-
 #include <CLI/CLI.hpp>
-#include <array>
-#include <atomic>
-#include <cerrno>
-#include <cstring>
-#include <memory>
-#include <semaphore>
 #include <string>
-#include <thread>
+#include <vector>
 
 #include "base/log.h"
-#include "server/engine_generator.h"
-#include "server/http_server.h"
-#include "server/routes.h"
-#include "tools/common/model_path.h"
+#include "chat/replay_map.h"
 #include "tools/common/options.h"
+#include "tools/server/serve.h"
+#include "tools/server/stop_signals.h"
 
 namespace ds4 {
 namespace {
 
 constexpr const char* kProgram = "ds4-server";
-constexpr int kDrainMs = 10'000;
-constexpr int kExitInterrupted = 130;
+constexpr int32_t kMaxTimeoutS = 1'000'000;
 
-struct Options {
-  EngineOptions engine;
-  ThinkingOptions thinking;
-  std::string host = "localhost";
-  std::string chdir;
-  int32_t port = 8000;
-  int32_t max_tokens = kUnlimitedTokens;
-  int32_t max_waiting = 64;
-  int32_t tool_memory_max_ids = static_cast<int32_t>(ReplayLimits{}.max_ids);
-  bool keep_volatile_text = false;
-  bool cors = false;
-};
+void add_text_option(CLI::App& app, const char* name, std::string& value, const char* type, const std::string& help) {
+  app.add_option(name, value, help)->take_last()->type_name(type);
+}
 
-// Of the program this one is compatible with: what they ask for is not here.
-constexpr std::array<const char*, 1> kAbsentOptions{
-    "--trace",
-};
+void add_access_options(CLI::App& app, ServerOptions& options) {
+  app.option_defaults()->group("Access");
+  add_text_option(app, "--host", options.host, "ADDRESS",
+                  "address to listen on (localhost: 127.0.0.1 and ::1), or unix:PATH");
+  add_integer_option(app, "--port", options.port, {0, 65535}, "port to listen on; 0 takes a free one (8000)");
+  const auto add_list = [&app](const char* name, std::vector<std::string>& values, const char* type,
+                               const std::string& help) {
+    app.add_option(name, values, help)->take_all()->allow_extra_args(false)->type_name(type);
+  };
+  add_list("--api-key", options.api_keys, "KEY",
+           "a key that clients must send; may be repeated (none, or DS4_API_KEY)");
+  add_text_option(app, "--api-key-file", options.api_key_file, "FILE", "more keys, one per line; # begins a comment");
+  add_text_option(app, "--tls-cert", options.tls_cert_file, "FILE", "certificate chain (PEM): serve https");
+  add_text_option(app, "--tls-key", options.tls_key_file, "FILE", "its private key (PEM)");
+  app.add_flag("--cors", options.cors, "let web pages of any origin use the server");
+  add_list("--cors-origin", options.cors_origins, "ORIGIN", "let pages of this origin use it; may be repeated");
+  add_list("--allowed-host", options.allowed_hosts, "NAME", "a name that the server is reached by; may be repeated");
+  app.option_defaults()->group("Options");
+}
 
-void add_options(CLI::App& app, Options& options) {
+void add_options(CLI::App& app, ServerOptions& options) {
   options.engine.steering.policy = SteeringPolicy::kFinalAnswer;
+  options.tool_memory_max_ids = static_cast<int32_t>(ReplayLimits{}.max_ids);
   add_model_options(app, options.engine);
   add_thinking_options(app, options.thinking);
   add_kv_options(app, options.engine);
-  app.add_option("--host", options.host, "address to listen on (localhost: 127.0.0.1 and ::1)")
-      ->take_last()
-      ->type_name("ADDRESS");
-  add_integer_option(app, "--port", options.port, {0, 65535}, "port to listen on; 0 takes a free one (8000)");
-  app.add_flag("--cors", options.cors, "let web pages of any origin use the server");
+  add_access_options(app, options);
   add_integer_option(app, "-n,--tokens", options.max_tokens, {1, kUnlimitedTokens},
                      "output limit of requests that name none (the context)");
   add_integer_option(app, "--parallel,--batched-session", options.engine.n_slots, {1, 256},
                      "requests that run at once (4)");
   add_integer_option(app, "--queue", options.max_waiting, {1, 100'000}, "requests that may wait; more get 429 (64)");
+  add_integer_option(app, "--request-timeout", options.request_timeout_s, {0, kMaxTimeoutS},
+                     "seconds that a request may take, waiting included; 0: no limit (0)");
+  add_integer_option(app, "--drain-timeout", options.drain_timeout_s, {0, kMaxTimeoutS},
+                     "seconds that running requests get to end after SIGTERM (10)");
   add_integer_option(app, "--tool-memory-max-ids", options.tool_memory_max_ids, {0, 100'000'000},
                      "tool calls whose exact text is remembered for the prompts that return them; 0: none (100000)");
+  app.add_flag_callback(
+      "--disable-exact-dsml-tool-replay", [&options] { options.tool_memory_max_ids = 0; },
+      "same as --tool-memory-max-ids 0");
   app.add_flag("--keep-volatile-text", options.keep_volatile_text,
                "leave text in system prompts that changes with every request and means nothing to the model");
-  app.add_option("--chdir", options.chdir, "directory to change to before anything is opened")
-      ->take_last()
-      ->type_name("DIR");
-  for (const char* name : kAbsentOptions) {
-    const auto refuse = [name](const std::string&) { throw CLI::ValidationError(name, "not in this build"); };
-    app.add_option_function<std::string>(name, refuse, "")->trigger_on_parse()->group("");
-  }
-}
-
-// SIGINT and SIGTERM: before the server runs they end the program at once, then the first one asks it to stop and the
-// second ends it at once. Must be made before any other thread, which then inherits the blocked signals.
-class StopSignals {
- public:
-  StopSignals() {
-    sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    pthread_sigmask(SIG_BLOCK, &set, nullptr);
-    std::thread([set, state = state_] {
-      int signal = 0;
-      while (sigwait(&set, &signal) == 0) {
-        if (!state->serving.exchange(false)) _exit(kExitInterrupted);
-        state->asked.release();
-      }
-    }).detach();
-  }
-
-  void begin_serving() { state_->serving = true; }
-  void wait() { state_->asked.acquire(); }
-
- private:
-  struct State {
-    std::atomic<bool> serving = false;
-    std::binary_semaphore asked{0};
-  };
-  std::shared_ptr<State> state_ = std::make_shared<State>();
-};
-
-HttpServerOptions server_options(const Options& options) {
-  HttpServerOptions result;
-  result.host = options.host;
-  result.port = static_cast<uint16_t>(options.port);
-  if (options.cors) result.headers = cors_headers();
-  result.error_response = [](int status, std::string_view reason) {
-    return openai_error_response({.status = status, .message = std::string(reason)});
-  };
-  return result;
-}
-
-void announce(const HttpServer& server, const ServedModel& model) {
-  for (const std::string& address : server.addresses()) {
-    log_info("listening", {{"url", "http://" + address}, {"model", model.id}, {"ctx_tokens", model.ctx_tokens}});
-  }
-  if (!server.loopback_only()) {
-    log_warn(
-        "REACHABLE FROM OTHER MACHINES: there is no authentication; whoever reaches this address can use the model");
-  }
-  fmt::print(stderr,
-             "\nTry:\n  curl -N http://{}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
-             "    -d '{{\"model\": \"{}\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": "
-             "\"Hello!\"}}]}}'\n\n",
-             server.addresses().front(), model.id);
-}
-
-void announce_memory(const MemoryPlan& plan) {
-  log_info("memory", {{"weights", format_bytes(plan.weight_bytes)},
-                      {"kv_pages", format_bytes(plan.kv_bytes)},
-                      {"kv_tokens", int64_t{plan.kv.n_pages} * kPageTokens},
-                      {"frontiers", format_bytes(plan.frontier_bytes)},
-                      {"scratch", format_bytes(plan.scratch_bytes)},
-                      {"checkpoints_at_most", format_bytes(plan.checkpoint_bytes)}});
-  if (!plan.warning.empty()) log_warn(plan.warning);
-}
-
-GeneratorOptions generator_options(const Options& options, int32_t ctx_tokens) {
-  GeneratorOptions result;
-  result.default_max_tokens = options.max_tokens;
-  result.thinks_by_default = options.thinking.mode == ThinkingMode::kThinking;
-  if (ctx_tokens >= kThinkMaxCtxTokens) result.default_effort = options.thinking.effort;
-  result.max_waiting = static_cast<size_t>(options.max_waiting);
-  result.keeps_volatile_text = options.keep_volatile_text;
-  result.replay.max_ids = static_cast<size_t>(options.tool_memory_max_ids);
-  return result;
-}
-
-Result<void> serve(Options& options, StopSignals& signals) {
-  if (!options.chdir.empty() && ::chdir(options.chdir.c_str()) != 0) {
-    return make_error(ErrorCode::kIo, "--chdir {}: {}", options.chdir, std::strerror(errno));
-  }
-  options.engine.model_path = TRY(resolve_model_path(options.engine.model_path));
-  log_info("loading", {{"model", options.engine.model_path}});
-  const std::unique_ptr<Engine> engine = TRY(Engine::load(options.engine));
-  if (engine->tokenizer() == nullptr) {
-    return make_error(ErrorCode::kUnsupported, "{} has no vocabulary: it cannot serve text", options.engine.model_path);
-  }
-  if (!options.engine.steering.file.empty()) {
-    const SteeringSettings& steering = engine->steering();
-    log_info("steering", {{"file", options.engine.steering.file},
-                          {"attn", steering.scales.attn},
-                          {"ffn", steering.scales.ffn},
-                          {"policy", steering_policy_name(steering.policy)}});
-  }
-  announce_memory(engine->memory_plan());
-  EngineGenerator generator(*engine, generator_options(options, engine->ctx_tokens()));
-  const Routes routes(generator);
-  signals.begin_serving();
-  const std::unique_ptr<HttpServer> server = TRY(HttpServer::start(
-      server_options(options), [&routes](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-        routes.handle(std::move(request), responder);
-      }));
-  announce(*server, generator.model());
-  signals.wait();
-  log_info("stopping", {{"grace_ms", kDrainMs}});
-  server->stop(kDrainMs);
-  generator.stop();
-  const ReplayStatistics replay = generator.replay_statistics();
-  log_info("stopped", {{"replayed_from_memory", replay.n_memory},
-                       {"replayed_from_store", replay.n_store},
-                       {"canonical", replay.n_canonical},
-                       {"missing_ids", replay.n_missing_ids}});
-  return {};
+  app.add_flag("--no-web", options.no_web, "answer browsers at / with a line of text instead of the chat page");
+  add_text_option(app, "--trace", options.trace_file, "FILE", "append prompts, cache decisions and answers to a file");
+  add_text_option(app, "--chdir", options.chdir, "DIR", "directory to change to before anything is opened");
 }
 
 int run(int argc, char** argv) {
-  CLI::App app("Serves a DeepSeek-V4 model over the OpenAI chat API (docs/server_api.md).", kProgram);
-  Options options;
+  CLI::App app("Serves a DeepSeek-V4 model over HTTP (docs/server_api.md, docs/operations.md).", kProgram);
+  ServerOptions options;
   add_options(app, options);
   if (const std::optional<int> exit_code = parse_command_line(app, argc, argv)) return *exit_code;
   if (const Result<void> level = set_log_level_from_environment(); !level.ok())
