@@ -20,7 +20,7 @@ for option in "$@"; do
       libraries+=(libclang-rt-19-dev) ;;
     *) echo "install_packages.sh: unknown option '$option'; accepted: --tests, --checks" >&2; exit 2 ;;
   esac
-  programs+=(npm:npm chromium:chromium)
+  programs+=(npm:npm chromium:chromium ip:iproute2)
   libraries+=(ca-certificates libgtest-dev libgmock-dev libpcre2-dev)
 done
 

@@ -374,11 +374,7 @@ class MessagesParser {
       return;
     }
     request_.rules.json_schema = dump_json(*schema);
-    std::vector<Message>& messages = request_.conversation.messages;
-    if (messages.empty() || messages.front().role != Role::kSystem) {
-      messages.insert(messages.begin(), make_message(Role::kSystem));
-    }
-    messages.front().response_format = request_.rules.json_schema;
+    system_message(request_.conversation.messages).response_format = request_.rules.json_schema;
   }
 
   FieldProblems problems_;

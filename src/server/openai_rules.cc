@@ -148,11 +148,7 @@ void bind_answer(const JsonValue& schema, std::string_view param, FieldProblems&
     return;
   }
   request.rules.json_schema = text;
-  std::vector<Message>& messages = request.conversation.messages;
-  if (messages.empty() || messages.front().role != Role::kSystem) {
-    messages.insert(messages.begin(), make_message(Role::kSystem));
-  }
-  messages.front().response_format = std::move(text);
+  system_message(request.conversation.messages).response_format = std::move(text);
 }
 
 void read_response_format(JsonFields& fields, FieldProblems& problems, ApiRequest& request) {

@@ -152,12 +152,15 @@ std::optional<bool> read_thinking(JsonFields& fields) {
   return true;
 }
 
-void define_tools(std::vector<std::string> tools, std::vector<Message>& messages) {
-  if (tools.empty()) return;
+Message& system_message(std::vector<Message>& messages) {
   if (messages.empty() || messages.front().role != Role::kSystem) {
     messages.insert(messages.begin(), make_message(Role::kSystem));
   }
-  messages.front().tools = std::move(tools);
+  return messages.front();
+}
+
+void define_tools(std::vector<std::string> tools, std::vector<Message>& messages) {
+  if (!tools.empty()) system_message(messages).tools = std::move(tools);
 }
 
 std::string call_arguments(const JsonValue* arguments) {

@@ -53,6 +53,9 @@ void choose_thinking(const ThinkingWish& wish, const ServedModel& served, ApiReq
 // "thinking": true, false, or an object with a type of enabled, disabled, adaptive or auto.
 std::optional<bool> read_thinking(JsonFields& fields);
 
+// The one in front, which is made where there is none.
+Message& system_message(std::vector<Message>& messages);
+
 // Defines the functions (JSON texts) in the system message, which is made where there is none.
 void define_tools(std::vector<std::string> tools, std::vector<Message>& messages);
 
