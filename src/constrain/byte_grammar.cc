@@ -24,6 +24,12 @@ std::string utf8(char32_t code_point) {
   return text;
 }
 
+// Fewer copies than this are not worth a look.
+constexpr uint32_t kLeastCopies = 16;
+// Between the state that a text begins in and the one that it ends in lie as many copies as it has bytes, and these: a
+// copy may be entered before its first byte and after its last.
+constexpr size_t kCopyMargin = 3;
+
 bool needs_escape(char32_t c) { return c < 0x20 || c == U'"' || c == U'\\'; }
 
 }  // namespace
@@ -149,6 +155,60 @@ void ByteGrammar::prune() {
     std::erase_if(state.jumps, [this](GrammarState to) { return !can_end(to); });
     std::erase_if(state.calls, [this](const CallEdge& call) { return !can_end(call.rule) || !can_end(call.back); });
   }
+  split_copies();
+}
+
+void ByteGrammar::add_copies(GrammarState first, uint32_t n_each, uint32_t n) {
+  if (n < kLeastCopies || n_each == 0) return;
+  // Repetitions inside this one came before it.
+  while (!copies_.empty() && copies_.back().first >= first) copies_.pop_back();
+  copies_.push_back({first, n_each, n});
+}
+
+// The state at this distance is equal; what both lead to is so, too, or the same.
+bool ByteGrammar::is_copy(GrammarState state, uint32_t distance) const {
+  const State& a = states_[state];
+  const State& b = states_[state + distance];
+  const auto leads_alike = [distance](GrammarState to, GrammarState other) {
+    return other == to || other == to + distance;
+  };
+  if (a.is_end != b.is_end || a.is_payload != b.is_payload || a.height != b.height) return false;
+  return std::ranges::equal(a.bytes, b.bytes,
+                            [&](const ByteEdge& x, const ByteEdge& y) {
+                              return x.first == y.first && x.last == y.last && leads_alike(x.to, y.to);
+                            }) &&
+         std::ranges::equal(a.jumps, b.jumps, leads_alike) &&
+         std::ranges::equal(a.calls, b.calls, [&](const CallEdge& x, const CallEdge& y) {
+           return leads_alike(x.rule, y.rule) && leads_alike(x.back, y.back);
+         });
+}
+
+// What was said to be copies, as runs of such that are: at the least and the greatest number a repetition can end.
+void ByteGrammar::split_copies() {
+  std::vector<Copies> runs;
+  for (const Copies& hint : copies_) {
+    Copies run{hint.first, hint.n_each, 1};
+    for (uint32_t i = 1; i <= hint.n; ++i) {
+      const GrammarState copy = hint.first + i * hint.n_each;
+      bool goes_on = i < hint.n;
+      for (uint32_t k = 0; goes_on && k < hint.n_each; ++k) goes_on = is_copy(copy - hint.n_each + k, hint.n_each);
+      if (goes_on) {
+        ++run.n;
+        continue;
+      }
+      if (run.n >= kLeastCopies) runs.push_back(run);
+      run = {copy, hint.n_each, 1};
+    }
+  }
+  copies_ = std::move(runs);
+}
+
+GrammarState ByteGrammar::representative(GrammarState state, size_t n_bytes) const {
+  const auto behind = std::ranges::upper_bound(copies_, state, {}, &Copies::first);
+  if (behind == copies_.begin()) return state;
+  const Copies& run = *std::prev(behind);
+  const uint32_t number = (state - run.first) / run.n_each;
+  return number + n_bytes + kCopyMargin < run.n ? state - number * run.n_each : state;
 }
 
 }  // namespace ds4

@@ -69,11 +69,18 @@ class ByteGrammar {
   // One character of the ranges.
   void add_character(GrammarState from, std::span<const CodePointRange> ranges, GrammarState to, CharacterForm form);
 
+  // A hint for representative(): the `n` times `n_each` states from `first` on are copies of one another, one behind
+  // the other, and a way from one copy to the next reads a byte at least.
+  void add_copies(GrammarState first, uint32_t n_each, uint32_t n);
+
   bool is_too_large() const { return states_.size() > kMaxStates; }
   // Removes what leads to no end within kMaxDepth calls.
   void prune();
   // After prune(): some text leads from here to the end.
   bool can_end(GrammarState state) const { return states_[state].height <= kMaxDepth; }
+  // After prune(): a state where the next n_bytes may be what they may be here, the same one for all such states of a
+  // counted repetition that are not near its end.
+  GrammarState representative(GrammarState state, size_t n_bytes) const;
 
   const State& state(GrammarState state) const { return states_[state]; }
   size_t n_states() const { return states_.size(); }
@@ -82,8 +89,18 @@ class ByteGrammar {
   void add_escaped(GrammarState from, char32_t code_point, GrammarState to);
   void add_utf8(GrammarState from, CodePointRange range, GrammarState to);
   bool lower_heights();
+  bool is_copy(GrammarState state, uint32_t distance) const;
+  void split_copies();
+
+  // Equal but for the distance between them, as prune() made sure. Ascending, none inside another.
+  struct Copies {
+    GrammarState first;
+    uint32_t n_each;
+    uint32_t n;
+  };
 
   std::vector<State> states_;
+  std::vector<Copies> copies_;
 };
 
 }  // namespace ds4

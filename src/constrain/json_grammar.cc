@@ -100,15 +100,20 @@ void JsonGrammar::add_text(GrammarState from, GrammarState to, const LengthBound
     if (form == CharacterForm::kRaw) return grammar_.add_jump(at, to);
     grammar_.add_any_of(at, "\"", to);
   };
+  const auto begin = static_cast<GrammarState>(grammar_.n_states());
+  uint32_t n_each = 0;
   for (uint32_t n = 0; !grammar_.is_too_large(); ++n) {
     if (n >= length.min) add_end(from);
-    if (length.max && n >= *length.max) return;
+    if (n == 1) n_each = static_cast<uint32_t>(grammar_.n_states()) - begin;
+    if (length.max && n >= *length.max) break;
     const bool loops = n >= length.min && !length.max;
     const GrammarState next = loops ? from : grammar_.add_state(true);
     add_one(from, next);
-    if (loops) return;
+    if (loops) break;
     from = next;
   }
+  const auto n_added = static_cast<uint32_t>(grammar_.n_states()) - begin;
+  if (n_each > 0) grammar_.add_copies(begin, n_each, n_added / n_each);
 }
 
 void JsonGrammar::add_digits(GrammarState from, GrammarState to, size_t min, size_t max) {

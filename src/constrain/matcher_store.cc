@@ -108,12 +108,37 @@ int32_t MatcherStore::next(int32_t config, uint8_t byte) {
   return result;
 }
 
+// The same stack in states that many others are like.
+uint32_t MatcherStore::representative(uint32_t stack, size_t n_bytes) {
+  if (stack == kNoStack) return stack;
+  const Stack top = stacks_[stack];
+  return add_stack(grammar_.representative(top.state, n_bytes), representative(top.below, n_bytes));
+}
+
+// Where the same tokens may follow as at `config`. A token may follow where it may follow one of the stacks, so each
+// can be replaced alone.
+int32_t MatcherStore::config_like(int32_t config, size_t n_bytes) {
+  const auto at = static_cast<size_t>(config);
+  for (size_t i = 0; i < configs_[at].stacks.size(); ++i) {
+    readers_.push_back(representative(configs_[at].stacks[i], n_bytes));
+  }
+  std::ranges::sort(readers_);
+  const auto rest = std::ranges::unique(readers_);
+  readers_.erase(rest.begin(), rest.end());
+  can_end_ = configs_[at].can_end;
+  return finish_config();
+}
+
 const TokenMask& MatcherStore::mask(int32_t config, const TokenTrie& trie) {
   const auto at = static_cast<size_t>(config);
   if (configs_[at].mask == nullptr) {
-    auto mask = std::make_unique<TokenMask>(compute_mask(config, trie));
-    configs_[at].mask = std::move(mask);
-    ++n_masks_;
+    const auto like = static_cast<size_t>(config_like(config, trie.max_token_bytes()));
+    if (configs_[like].mask == nullptr) {
+      auto mask = std::make_shared<const TokenMask>(compute_mask(static_cast<int32_t>(like), trie));
+      configs_[like].mask = std::move(mask);
+      ++n_masks_;
+    }
+    configs_[at].mask = configs_[like].mask;
   }
   return *configs_[at].mask;
 }

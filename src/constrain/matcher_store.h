@@ -49,7 +49,7 @@ class MatcherStore {
     std::vector<uint32_t> stacks;
     bool can_end = false;
     bool is_syntax = false;
-    std::unique_ptr<TokenMask> mask;
+    std::shared_ptr<const TokenMask> mask;
   };
 
   uint32_t add_stack(GrammarState state, uint32_t below);
@@ -57,6 +57,8 @@ class MatcherStore {
   void follow(uint32_t stack);
   void follow_edges(const Stack& top);
   int32_t finish_config();
+  uint32_t representative(uint32_t stack, size_t n_bytes);
+  int32_t config_like(int32_t config, size_t n_bytes);
   TokenMask compute_mask(int32_t config, const TokenTrie& trie);
 
   const ByteGrammar& grammar_;

@@ -222,7 +222,10 @@ class Parser {
       if (take(",")) max = number().value_or(kUnbounded);
       if (!take("}")) return unexpected();
       if (std::max(min, max) > kMaxPatternRepeats) return unsupported("so many repetitions");
-      if (max != kUnbounded && max < min) return unexpected();
+      if (max != kUnbounded && max < min) {
+        return make_error(ErrorCode::kInvalidArgument, "a repetition of at least {} and at most {}, before byte {}",
+                          min, max, at_);
+      }
     } else {
       return node;
     }
@@ -282,19 +285,35 @@ class Emitter {
     }
   }
 
+  static bool may_be_empty(const Node& node) {
+    const auto is_empty = [](const Node& part) { return may_be_empty(part); };
+    switch (node.kind) {
+      case Node::Kind::kClass: return false;
+      case Node::Kind::kSequence: return std::ranges::all_of(node.parts, is_empty);
+      case Node::Kind::kAlternatives: return std::ranges::any_of(node.parts, is_empty);
+      case Node::Kind::kRepeat: return node.min == 0 || may_be_empty(node.parts[0]);
+    }
+    return true;
+  }
+
   void emit_repeat(const Node& node, GrammarState from, GrammarState to) {
-    for (int i = 0; i < node.min; ++i) from = emit_one(node.parts[0], from);
-    if (node.max == kUnbounded) {
-      const GrammarState loop = state();
-      grammar_.add_jump(from, loop);
-      grammar_.add_jump(emit_one(node.parts[0], loop), loop);
-      return grammar_.add_jump(loop, to);
+    const Node& part = node.parts[0];
+    const auto begin = static_cast<GrammarState>(grammar_.n_states());
+    uint32_t n_copies = 0;
+    const bool is_bounded = node.max != kUnbounded;
+    for (int i = 0; i < (is_bounded ? node.max : node.min) && !grammar_.is_too_large(); ++i) {
+      if (i >= node.min) grammar_.add_jump(from, to);
+      from = emit_one(part, from);
+      ++n_copies;
     }
-    for (int i = node.min; i < node.max && !grammar_.is_too_large(); ++i) {
-      grammar_.add_jump(from, to);
-      from = emit_one(node.parts[0], from);
+    if (n_copies > 0 && !may_be_empty(part)) {
+      grammar_.add_copies(begin, static_cast<uint32_t>(grammar_.n_states() - begin) / n_copies, n_copies);
     }
-    grammar_.add_jump(from, to);
+    if (is_bounded) return grammar_.add_jump(from, to);
+    const GrammarState loop = state();
+    grammar_.add_jump(from, loop);
+    grammar_.add_jump(emit_one(part, loop), loop);
+    grammar_.add_jump(loop, to);
   }
 
   GrammarState emit_one(const Node& node, GrammarState from) {

@@ -77,9 +77,10 @@ async function runAgent(scenarios, agent) {
     scenarios.checkReuse();
   });
   await scenarios.run(agent, "cancellation", { requests: 1 + extra }, async () => {
-    // The answer has begun when its stream has words of it.
+    // The answer has begun when its stream has words of it; requests beside it are sent when they like.
+    const hasStarted = () => proxy.generating().length > extra && proxy.generating().some((r) => r.answer.includes("three"));
     const started = (async () => {
-      while (!proxy.generating().some((r) => r.answer.includes("three"))) await new Promise((resolve) => setTimeout(resolve, 20));
+      while (!hasStarted()) await new Promise((resolve) => setTimeout(resolve, 20));
     })();
     await run(agent, home, proxy.url, agent.command(prompts.endless), started);
     await server.until(1 + extra);

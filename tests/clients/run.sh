@@ -29,15 +29,15 @@ fi
 server=$1 mode=$2
 cd "$here"
 mkdir -p results
-tests=("schemas/check.mjs" "sdks.mjs results/sdks.json" "captures.mjs")
-[[ $mode == --agents ]] && tests=("agents.mjs results/agents.json")
+tests=("node schemas/check.mjs" "node sdks.mjs results/sdks.json" "node captures.mjs" "python3 prompts.py")
+[[ $mode == --agents ]] && tests=("node agents.mjs results/agents.json")
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 passed=0 failed=0
 for test in "${tests[@]}"; do
-  read -r script result <<<"$test"
+  read -r program script result <<<"$test"
   echo "== clients: $script"
-  node "$script" "$server" ${result:+"$result"} | tee "$log" || true
+  "$program" "$script" "$server" ${result:+"$result"} | tee "$log" || true
   counts=$(tail -n 1 "$log")
   if [[ $counts =~ ^([0-9]+)\ passed,\ ([0-9]+)\ failed ]]; then
     passed=$((passed + BASH_REMATCH[1])) failed=$((failed + BASH_REMATCH[2]))

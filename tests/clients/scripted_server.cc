@@ -3,10 +3,12 @@
 // given by the script, token by token as the tokenizer cuts it, and no logits are computed. Prints one JSON line for
 // {"port"} when it listens, and one for the end of every request. Ends when its standard input does.
 //
-// SCRIPT: {"ctx_tokens": 8192, "step_delay_ms": 1, "rules": [{"when": {...}, "think": "...", "text": "..."}]}. The
-// first rule applies whose conditions all hold: "user" and "tool", text in the last message of that role (and it is the
-// last message); "system", text in any system message; "offers", the name of a declared tool. "think" is written when
-// the prompt opens the reasoning. "text" may spell control tokens; "repeat" says how often it is written.
+// SCRIPT: {"ctx_tokens": 8192, "step_delay_ms": 1, "report_prompts": 0, "rules": [{"when": {...}, "think": "...",
+// "text": "..."}]}. With report_prompts the line of a request has its prompt as the model gets it: texts, and control
+// tokens as {"control": "..."}; its ids; and the ids of what the model will write. The first rule applies whose
+// conditions all hold: "user" and "tool", text in the last message of that role (and it is the last message); "system",
+// text in any system message; "offers", the name of a declared tool. "think" is written when the prompt opens the
+// reasoning. "text" may spell control tokens; "repeat" says how often it is written.
 
 #include <fmt/format.h>
 
@@ -80,15 +82,18 @@ const char* reason_name(FinishReason reason) {
 // Says how each request ended; the client's side of a cancelled one tells nothing.
 class ReportingSink final : public EventSink {
  public:
-  explicit ReportingSink(std::shared_ptr<EventSink> inner) : inner_(std::move(inner)) {}
+  ReportingSink(std::shared_ptr<EventSink> inner, Json details)
+      : inner_(std::move(inner)), details_(std::move(details)) {}
 
   void on_events(OutputEvents events) override {
     for (const OutputEvent& event : events) {
       if (const auto* finished = std::get_if<Finished>(&event)) {
-        print_line({{"finished", reason_name(finished->reason)},
-                    {"prompt_tokens", finished->usage.prompt_tokens},
-                    {"cached_tokens", finished->usage.cached_tokens},
-                    {"completion_tokens", finished->usage.completion_tokens}});
+        Json line = {{"finished", reason_name(finished->reason)},
+                     {"prompt_tokens", finished->usage.prompt_tokens},
+                     {"cached_tokens", finished->usage.cached_tokens},
+                     {"completion_tokens", finished->usage.completion_tokens}};
+        line.update(details_);
+        print_line(line);
       } else if (const auto* failed = std::get_if<Failed>(&event)) {
         print_line({{"finished", "failed"}, {"message", failed->error.message}});
       }
@@ -98,7 +103,27 @@ class ReportingSink final : public EventSink {
 
  private:
   const std::shared_ptr<EventSink> inner_;
+  const Json details_;
 };
+
+// What the tokens spell, not what was rendered: a text that became a control token shows.
+Json spelt_out(std::span<const int32_t> tokens, const Tokenizer& tokenizer) {
+  Json items = Json::array();
+  std::string text;
+  const auto flush = [&items, &text] {
+    if (!text.empty()) items.push_back(std::exchange(text, {}));
+  };
+  for (const int32_t token : tokens) {
+    if (tokenizer.is_added(token)) {
+      flush();
+      items.push_back({{"control", tokenizer.token_text(token)}});
+    } else {
+      text += tokenizer.token_bytes(token);
+    }
+  }
+  flush();
+  return items;
+}
 
 class Script {
  public:
@@ -168,7 +193,13 @@ class ScriptedGenerator final : public EngineGenerator {
   }
 
   Result<void> submit(GenerateRequest request) override {
-    request.sink = std::make_shared<ReportingSink>(std::move(request.sink));
+    Json details = Json::object();
+    if (script_.integer("report_prompts", 0) != 0) {
+      details = {{"prompt", spelt_out(request.prompt_tokens, tokenizer_)},
+                 {"prompt_ids", request.prompt_tokens},
+                 {"written_ids", request.forced_tokens}};
+    }
+    request.sink = std::make_shared<ReportingSink>(std::move(request.sink), std::move(details));
     return EngineGenerator::submit(std::move(request));
   }
 

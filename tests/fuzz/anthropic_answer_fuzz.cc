@@ -6,23 +6,14 @@
 
 #include "base/check.h"
 #include "chat/output_parser.h"
+#include "fuzz/keeping_responder.h"
 #include "server/anthropic_messages.h"
 #include "support/message_accumulator.h"
 
 namespace {
 
+using ds4::test::KeepingResponder;
 using ds4::test::MessageAccumulator;
-
-class KeepingResponder final : public ds4::Responder {
- public:
-  void send(ds4::HttpResponse response) override { bytes = std::move(response.body); }
-  void begin_stream(ds4::HttpResponse head, std::string) override { bytes = std::move(head.body); }
-  void write(std::string chunk) override { bytes += chunk; }
-  void end() override {}
-  std::shared_ptr<std::atomic<bool>> cancelled() const override { return nullptr; }
-
-  std::string bytes;
-};
 
 // What the model wrote as the sinks send it, in pieces of `piece` bytes.
 struct Answer {
