@@ -14,5 +14,7 @@ inline constexpr std::string_view kDsmlInvoke = "invoke";
 inline constexpr std::string_view kDsmlParameter = "parameter";
 inline constexpr std::string_view kDsmlName = "name";
 inline constexpr std::string_view kDsmlString = "string";
+// The parameter that holds what a call says where that is no JSON object.
+inline constexpr std::string_view kWholeArguments = "arguments";
 
 }  // namespace ds4

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include <fmt/format.h>
+
 #include "chat/dsml.h"
 #include "chat/python_json.h"
 
@@ -56,10 +58,24 @@ std::optional<std::string> find_attribute(std::string_view head, std::string_vie
 void DsmlParser::push(std::string_view text, OutputEvents& events) {
   if (closed_) return;
   buffer_.append(text);
+  n_bytes_ += text.size();
   std::string_view rest = buffer_;
   while (!closed_ && step(rest, events)) {
   }
   buffer_.erase(0, closed_ ? buffer_.size() : buffer_.size() - rest.size());
+}
+
+void DsmlParser::finish(OutputEvents& events) {
+  const bool only_closers_are_missing =
+      !in_value_ && (markup_.tag_closer.starts_with(buffer_) || buffer_.starts_with(markup_.tag_closer));
+  if (closed_) return;
+  if (!only_closers_are_missing) {
+    is_blank_ = false;
+    return;
+  }
+  is_patched_ = in_call_;
+  end_call(events);
+  n_settled_bytes_ = n_bytes_;
 }
 
 // One tag or one piece of a value; false when `rest` decides nothing more.
@@ -68,56 +84,101 @@ bool DsmlParser::step(std::string_view& rest, OutputEvents& events) {
 }
 
 bool DsmlParser::step_between_tags(std::string_view& rest, OutputEvents& events) {
-  rest.remove_prefix(std::min(rest.find('<'), rest.size()));
+  const size_t n_skipped = std::min(rest.find('<'), rest.size());
+  skip(rest.substr(0, n_skipped));
+  rest.remove_prefix(n_skipped);
   if (markup_.tag_opener.starts_with(rest) || markup_.tag_closer.starts_with(rest)) {
     if (rest != markup_.tag_opener && rest != markup_.tag_closer) return false;
   }
   const bool is_closer = rest.starts_with(markup_.tag_closer);
   if (!is_closer && !rest.starts_with(markup_.tag_opener)) {
+    skip(rest.substr(0, 1));
     rest.remove_prefix(1);
     return true;
   }
   const std::string_view inside = rest.substr(is_closer ? markup_.tag_closer.size() : markup_.tag_opener.size());
   const std::optional<TagEnd> end = find_tag_end(inside);
   if (!end) return false;
+  const std::string_view tag = rest.substr(0, rest.size() - inside.size() + end->tag_bytes);
+  const size_t n_before = n_bytes_ - rest.size();
+  const size_t n_ended = n_calls_;
+  const bool was_in_call = in_call_;
   rest = inside.substr(end->tag_bytes);
-  handle_tag(is_closer, inside.substr(0, end->head_bytes), events);
+  if (!handle_tag(is_closer, inside.substr(0, end->head_bytes), events)) skip(tag);
+  const bool begins_call = in_call_ && (!was_in_call || n_calls_ > n_ended);
+  if (begins_call) n_settled_bytes_ = n_before;
+  if (!in_call_ && !in_value_) n_settled_bytes_ = n_bytes_ - rest.size();
   return true;
 }
 
-void DsmlParser::handle_tag(bool is_closer, std::string_view head, OutputEvents& events) {
-  const std::string_view tag = head.substr(0, head.find_first_of(kSpace));
-  if (is_closer) {
-    if (tag == kDsmlInvoke || tag == kDsmlBlock) end_call(events);
-    closed_ = tag == kDsmlBlock;
-  } else if (tag == kDsmlInvoke) {
-    end_call(events);
-    begin_call(find_attribute(head, kDsmlName), events);
-  } else if (tag == kDsmlParameter) {
-    begin_value(head, events);
-  }
+void DsmlParser::skip(std::string_view text) {
+  if (text.find_first_not_of(kSpace) != std::string_view::npos) is_blank_ = false;
+  if (in_call_ && !is_announced_) skipped_ += text;
 }
 
-void DsmlParser::begin_call(std::optional<std::string> name, OutputEvents& events) {
+bool DsmlParser::handle_tag(bool is_closer, std::string_view head, OutputEvents& events) {
+  const std::string_view tag = head.substr(0, head.find_first_of(kSpace));
+  if (is_closer) {
+    if (tag != kDsmlInvoke && tag != kDsmlBlock) return false;
+    end_call(events);
+    closed_ = tag == kDsmlBlock;
+    return true;
+  }
+  if (tag != kDsmlInvoke && tag != kDsmlParameter) return false;
+  is_blank_ = false;
+  if (tag == kDsmlInvoke) {
+    end_call(events);
+    begin_call(find_attribute(head, kDsmlName));
+  } else {
+    begin_value(head, events);
+  }
+  return true;
+}
+
+void DsmlParser::begin_call(std::optional<std::string> name) {
   if (!name || name->empty()) return;
   in_call_ = true;
+  is_announced_ = false;
+  name_ = std::move(*name);
+  skipped_.clear();
   has_streamed_member_ = false;
   members_.clear();
-  events.push_back(ToolCallBegin{n_calls_, std::move(*name)});
+}
+
+void DsmlParser::announce_call(OutputEvents& events) {
+  if (std::exchange(is_announced_, true)) return;
+  events.push_back(ToolCallBegin{n_calls_, std::move(name_)});
 }
 
 void DsmlParser::end_call(OutputEvents& events) {
   if (!in_call_) return;
-  emit(has_streamed_member_ ? "}" : "{}", events);
-  std::string arguments = "{";
-  std::string_view separator;
+  in_call_ = false;
+  const bool has_members = is_announced_;
+  std::string arguments = has_members ? member_arguments() : skipped_arguments();
+  announce_call(events);
+  emit(has_members ? "}" : arguments, events);
+  events.push_back(ToolCallEnd{n_calls_, std::move(arguments)});
+  ++n_calls_;
+}
+
+std::string DsmlParser::member_arguments() const {
+  std::string arguments;
+  std::string_view separator = "{";
   for (const Member& member : members_) {
     arguments.append(separator).append(member.key).append(": ").append(member.json);
     separator = ", ";
   }
-  events.push_back(ToolCallEnd{n_calls_, arguments + "}"});
-  ++n_calls_;
-  in_call_ = false;
+  return arguments.append("}");
+}
+
+// Of a call without a named parameter.
+std::string DsmlParser::skipped_arguments() const {
+  std::string text = spell_controls(trim_end(skipped_));
+  text.erase(0, text.find_first_not_of(kSpace));
+  if (text.empty()) return "{}";
+  const Result<JsonValue> json = parse_json(text, JsonDialect::kStandard);
+  if (json.ok() && json.value().kind == JsonValue::Kind::kObject) return text;
+  return fmt::format("{{{}: {}}}", json_string(kWholeArguments), json_string(text));
 }
 
 void DsmlParser::begin_value(std::string_view head, OutputEvents& events) {
@@ -126,8 +187,10 @@ void DsmlParser::begin_value(std::string_view head, OutputEvents& events) {
   value_.clear();
   if (!in_call_) return;
   if (const auto name = find_attribute(head, kDsmlName)) key_ = json_string(*name);
+  if (!key_) return;
+  announce_call(events);
   value_is_string_ = find_attribute(head, kDsmlString) != "false";
-  if (!key_ || !value_is_string_) return;
+  if (!value_is_string_) return;
   value_ += '"';
   open_member(events);
   emit(value_, events);
@@ -148,7 +211,8 @@ bool DsmlParser::step_value(std::string_view& rest, OutputEvents& events) {
 }
 
 void DsmlParser::take_value(std::string_view text, OutputEvents& events) {
-  if (!key_ || text.empty()) return;
+  if (text.empty()) return;
+  if (!key_) return skip(text);
   if (!value_is_string_) {
     value_ += spell_controls(text);
     return;

@@ -31,7 +31,7 @@ void write_parameter(std::string_view key, const JsonValue& value, SegmentBuilde
 JsonValue parse_arguments(std::string_view text) {
   Result<JsonValue> parsed = parse_json(text);
   if (parsed.ok() && parsed.value().kind == JsonValue::Kind::kObject) return std::move(parsed).value();
-  JsonMember whole{.key = "arguments", .value = {}};
+  JsonMember whole{.key = std::string(kWholeArguments), .value = {}};
   whole.value.kind = JsonValue::Kind::kString;
   whole.value.text = text;
   JsonValue object;

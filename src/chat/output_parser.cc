@@ -52,11 +52,12 @@ OutputEvents OutputParser::push_control(ControlToken token) {
   return events;
 }
 
-OutputEvents OutputParser::finish(bool hit_length_limit) {
+OutputEvents OutputParser::finish(bool cut_off) {
   OutputEvents events;
-  const bool cut_off = hit_length_limit && !done_;
+  cut_off = cut_off && !done_;
   replace_tail();
-  flush_text(events);
+  if (state_ != State::kTools) flush_text(cut_off, events);
+  if (state_ == State::kTools && !cut_off) end_block(events);
   const FinishReason complete = dsml_.n_calls() > 0 ? FinishReason::kToolCalls : FinishReason::kStop;
   finish_reason_ = cut_off && !done_ ? FinishReason::kLength : complete;
   done_ = true;
@@ -115,14 +116,34 @@ bool OutputParser::step(OutputEvents& events) {
       return true;
     case State::kReasoning:
     case State::kContent: return step_text(events);
-    case State::kTools:
-      sampled_calls_.text.append(buffer_, 0, buffer_.size() - tail_bytes_);
-      dsml_.push(std::string_view(buffer_).substr(0, buffer_.size() - tail_bytes_), events);
-      buffer_.erase(0, buffer_.size() - tail_bytes_);
-      done_ = dsml_.closed();
-      return false;
+    case State::kTools: push_block(events); return false;
   }
   return false;
+}
+
+void OutputParser::push_block(OutputEvents& events) {
+  const std::string_view whole = std::string_view(buffer_).substr(0, buffer_.size() - tail_bytes_);
+  sampled_calls_.text += whole;
+  dsml_.push(whole, events);
+  buffer_.erase(0, whole.size());
+  done_ = dsml_.closed();
+  if (done_ && dsml_.n_calls() == 0) show_block(0, block_head_bytes_ + dsml_.n_settled_bytes(), events);
+}
+
+// The output ended by itself inside the block.
+void OutputParser::end_block(OutputEvents& events) {
+  if (dsml_.closed()) return;
+  push_block(events);
+  dsml_.finish(events);
+  const size_t from_byte = dsml_.n_calls() > 0 ? block_head_bytes_ + dsml_.n_settled_bytes() : 0;
+  show_block(from_byte, sampled_calls_.text.size() - from_byte, events);
+}
+
+void OutputParser::show_block(size_t from_byte, size_t n_bytes, OutputEvents& events) {
+  if (dsml_.is_blank() || n_bytes == 0) return;
+  emit_content(spell_controls(std::string_view(sampled_calls_.text).substr(from_byte, n_bytes)), events);
+  flush_content(events);
+  done_ = true;
 }
 
 bool OutputParser::step_text(OutputEvents& events) {
@@ -136,6 +157,7 @@ bool OutputParser::step_text(OutputEvents& events) {
     sampled_calls_ = {.text = buffer_.substr(block - trailing_newlines(before), trailing_newlines(before)),
                       .ends_reasoning = in_reasoning()};
     sampled_calls_.text += markup_.block_opener;
+    block_head_bytes_ = sampled_calls_.text.size();
     buffer_.erase(0, block + markup_.block_opener.size());
     state_ = State::kTools;
     return true;
@@ -185,10 +207,9 @@ void OutputParser::flush_content(OutputEvents& events) {
   if (std::string rest = stop_strings_.finish(); !rest.empty()) append_event(events, TextDelta{std::move(rest)});
 }
 
-void OutputParser::flush_text(OutputEvents& events) {
+void OutputParser::flush_text(bool cut_off, OutputEvents& events) {
   std::string_view rest = buffer_;
-  if (state_ == State::kTools) rest = {};
-  if (expects_block()) {
+  if (expects_block() && cut_off) {
     const size_t n_opener = partial_marker_size(rest, markup_.block_opener);
     // A piece that already shows the marker is markup, a shorter one may be anything.
     if (n_opener >= markup_.tag_opener.size()) {

@@ -5,7 +5,8 @@
 // ill-formed UTF-8 becomes U+FFFD. The policy is the tolerant one of the chat specification:
 // - reasoning ends at </think>, or at a tool-call block (a switch); one <think> at its start is skipped;
 // - a stray </think> in content is deleted; newlines directly before a block belong to the block;
-// - the output is over at the block's closer, at a stop string in the content, or at a token that ends the turn.
+// - the output is over at the block's closer, at a stop string in the content, or at a token that ends the turn;
+// - a block that holds no call, but something, is text: nothing that the model wrote is lost.
 // Invariant: joined deltas do not depend on the cuts. One per output; used on the engine's thread.
 
 #include <cstddef>
@@ -40,8 +41,10 @@ class OutputParser {
   OutputEvents push_text(std::string_view bytes);
   // A control token by its id. Those that end a turn end the output; those of tasks are dropped.
   OutputEvents push_control(ControlToken token);
-  // No more tokens come. Releases what was held back; an unfinished call or block opener is dropped.
-  OutputEvents finish(bool hit_length_limit);
+  // No more tokens come. Releases what was held back. Where the output was cut off, an unfinished call or block opener
+  // is dropped; where it ended by itself, calls that lack only their closers are whole, and the rest of a block is
+  // text.
+  OutputEvents finish(bool cut_off);
 
   // Generation should stop: more input is ignored.
   bool done() const { return done_; }
@@ -70,7 +73,10 @@ class OutputParser {
   void emit(std::string_view text, OutputEvents& events);
   void emit_content(std::string_view text, OutputEvents& events);
   void flush_content(OutputEvents& events);
-  void flush_text(OutputEvents& events);
+  void flush_text(bool cut_off, OutputEvents& events);
+  void push_block(OutputEvents& events);
+  void end_block(OutputEvents& events);
+  void show_block(size_t from_byte, size_t n_bytes, OutputEvents& events);
 
   OutputParserOptions options_;
   Markup markup_;
@@ -82,6 +88,7 @@ class OutputParser {
   size_t tail_bytes_ = 0;
   StopStrings stop_strings_;
   SampledCalls sampled_calls_;
+  size_t block_head_bytes_ = 0;  // of sampled_calls_.text: all that dsml_ did not get
 };
 
 }  // namespace ds4

@@ -249,7 +249,7 @@ void Sequence::finish(OutputEvents events, FinishReason reason) {
     rest += raw_stops_.finish();
     if (!rest.empty()) events.emplace_back(TextDelta{std::move(rest)});
   } else {
-    OutputEvents rest = parser_.finish(reason == FinishReason::kLength);
+    OutputEvents rest = parser_.finish(reason != FinishReason::kStop);
     std::move(rest.begin(), rest.end(), std::back_inserter(events));
     if (reason != FinishReason::kCancelled) reason = parser_.finish_reason();
     sampled_calls = parser_.take_sampled_calls();

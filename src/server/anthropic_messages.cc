@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "chat/python_json.h"
+#include "server/choices.h"
 #include "server/service.h"
 
 namespace ds4 {
@@ -100,7 +101,7 @@ void serve_messages(Service& service, HttpRequest& request, const std::shared_pt
   auto parsed = parse_messages_request(std::move(request.body), service.generator.model());
   if (const auto* error = std::get_if<ApiError>(&parsed)) return responder->send(anthropic_error_response(*error));
   MessagesRequest& messages = std::get<MessagesRequest>(parsed);
-  auto prepared = prepare_request(service, messages, *responder, "messages");
+  auto prepared = prepare_request(service, messages, "messages");
   if (const auto* error = std::get_if<ApiError>(&prepared)) return responder->send(anthropic_error_response(*error));
   GenerateRequest& generate = std::get<GenerateRequest>(prepared);
   generate.client = client_name(request);
@@ -116,7 +117,7 @@ void serve_messages(Service& service, HttpRequest& request, const std::shared_pt
   log_info("messages", {{"id", info.id}, {"prompt_tokens", info.prompt_tokens}, {"stream", messages.stream}});
   const auto sink = messages.stream ? make_message_stream(std::move(info), responder)
                                     : make_message_answer(std::move(info), responder);
-  start_request(service, std::move(generate), sink, responder, anthropic_error_response);
+  start_answer(service.generator, choices_of(std::move(generate), 1), sink, responder, anthropic_error_response);
 }
 
 void serve_count_tokens(Service& service, HttpRequest& request, const std::shared_ptr<Responder>& responder) {

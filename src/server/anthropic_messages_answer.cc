@@ -1,4 +1,3 @@
-#include <mutex>
 #include <utility>
 
 #include <fmt/format.h>
@@ -7,7 +6,7 @@
 #include "chat/python_json.h"
 #include "server/anthropic_messages.h"
 #include "server/anthropic_signature.h"
-#include "server/sse.h"
+#include "server/event_stream.h"
 
 // JSON is written as text here: the arguments of a call must arrive with the keys, numbers and spaces that the model
 // wrote, as a part of the message.
@@ -78,8 +77,6 @@ std::string signature_of(std::string_view thinking, const MessageInfo& info) {
   return sign_thinking(thinking, info.omits_thinking ? SignatureKind::kText : SignatureKind::kHash);
 }
 
-Error cancelled_error() { return make_error(ErrorCode::kCancelled, "the request was cancelled: the server stops"); }
-
 void log_end(const MessageInfo& info, const Ending& ending, const Usage& usage) {
   log_info("messages done", {{"id", info.id},
                              {"finish", ending.reason},
@@ -94,42 +91,28 @@ void log_failure(const MessageInfo& info, const Error& error) {
 
 enum class BlockKind { kNone, kThinking, kText, kToolUse };
 
-// The events of one message, block after block. The mutex orders begin(), which the I/O thread calls, against the
-// engine's events.
+// The events of one message, block after block.
 class MessageStream final : public AnswerSink {
  public:
   MessageStream(MessageInfo info, std::shared_ptr<Responder> responder)
       : info_(std::move(info)), responder_(std::move(responder)) {}
 
   void begin() override {
-    const std::lock_guard lock(mutex_);
-    begin_once();
+    const Usage usage{.prompt_tokens = info_.prompt_tokens};
+    const std::string message = message_json(info_, "", "null", "null", usage);
+    // Watchdogs of clients look at events, not at comments.
+    const std::string ping = sse_event("ping", kPing);
+    HttpResponse head = event_stream_head(event("message_start", fmt::format(R"("message":{})", message)) + ping);
+    head.headers.push_back({"request-id", info_.request_id});
+    responder_->begin_stream(std::move(head), ping);
   }
 
-  void on_events(OutputEvents events) override {
-    const std::lock_guard lock(mutex_);
-    begin_once();
-    std::string bytes;
-    for (const OutputEvent& event : events) {
-      bytes += std::visit([this](const auto& e) { return encode(e); }, event);
-    }
-    if (!bytes.empty()) responder_->write(std::move(bytes));
+  void on_events(size_t, OutputEvents events) override {
+    write_events(events, *responder_, [this](const auto& event) { return encode(event); });
     if (ended_) responder_->end();
   }
 
  private:
-  void begin_once() {
-    if (std::exchange(begun_, true)) return;
-    HttpResponse head{.content_type = std::string(kSseContentType)};
-    head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}, {"request-id", info_.request_id}};
-    const Usage usage{.prompt_tokens = info_.prompt_tokens};
-    head.body = event("message_start", fmt::format(R"("message":{})", message_json(info_, "", "null", "null", usage)));
-    // Watchdogs of clients look at events, not at comments.
-    const std::string ping = sse_event("ping", kPing);
-    head.body += ping;
-    responder_->begin_stream(std::move(head), ping);
-  }
-
   std::string encode(const ReasoningDelta& delta) {
     std::string bytes = open(BlockKind::kThinking, thinking_block("", ""));
     thinking_ += delta.text;
@@ -155,7 +138,6 @@ class MessageStream final : public AnswerSink {
   std::string encode(const TokenLogprobs&) { return {}; }
 
   std::string encode(const Finished& finished) {
-    if (finished.reason == FinishReason::kCancelled) return encode(Failed{cancelled_error()});
     ended_ = true;
     const Ending ending = ending_of(finished, info_);
     log_end(info_, ending, finished.usage);
@@ -205,14 +187,12 @@ class MessageStream final : public AnswerSink {
     return sse_event(type, fmt::format(R"({{"type":"{}",{}}})", type, fields));
   }
 
-  std::mutex mutex_;
   const MessageInfo info_;
   const std::shared_ptr<Responder> responder_;
   BlockKind kind_ = BlockKind::kNone;
   size_t n_blocks_ = 0;  // those that are closed: the index of the next or open one
   std::string thinking_;
   bool has_answer_ = false;
-  bool begun_ = false;
   bool ended_ = false;
 };
 
@@ -224,7 +204,7 @@ class MessageAnswer final : public AnswerSink {
 
   void begin() override {}
 
-  void on_events(OutputEvents events) override {
+  void on_events(size_t, OutputEvents events) override {
     for (const OutputEvent& event : events) {
       std::visit([this](const auto& e) { add(e); }, event);
     }
@@ -243,7 +223,6 @@ class MessageAnswer final : public AnswerSink {
   void add(const TokenLogprobs&) {}
 
   void add(const Finished& event) {
-    if (event.reason == FinishReason::kCancelled) return add(Failed{cancelled_error()});
     const Ending ending = ending_of(event, info_);
     log_end(info_, ending, event.usage);
     close();

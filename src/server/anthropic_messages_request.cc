@@ -5,6 +5,7 @@
 
 #include "server/anthropic_messages.h"
 #include "server/anthropic_signature.h"
+#include "server/openai_rules.h"
 #include "server/request_fields.h"
 #include "server/system_texts.h"
 
@@ -300,6 +301,7 @@ class MessagesParser {
     definitions.push_back(
         fmt::format(R"({{"name": {}{}, "parameters": {}}})", json_string(name), described, parameters));
     signatures.push_back({.name = name, .parameters = std::move(parameters), .strict = strict});
+    check_strict_tool(signatures.back(), "input_schema", fields);
   }
 
   // True: the model shall not see any.
@@ -373,8 +375,7 @@ class MessagesParser {
       if (fields.find("schema") == nullptr) fields.problem("schema", "missing");
       return;
     }
-    request_.rules.json_schema = dump_json(*schema);
-    system_message(request_.conversation.messages).response_format = request_.rules.json_schema;
+    bind_answer(*schema, fields.path("schema"), problems_, request_);
   }
 
   FieldProblems problems_;

@@ -40,6 +40,13 @@ ApiError to_api_error(const Error& error, std::string_view param) {
   return result;
 }
 
+Error cancelled_error(const Responder& responder) {
+  // Without the flag it was the engine that ended by itself.
+  const bool server_stops = responder.server_stops() || !*responder.cancelled();
+  return make_error(ErrorCode::kCancelled, "the request was cancelled: {}",
+                    server_stops ? "the server stops" : "its client is gone or too slow");
+}
+
 std::string openai_error_json(const ApiError& error) {
   std::string json =
       fmt::format(R"({{"error":{{"message":{},"type":"{}","param":{},"code":{})", json_string(error.message),

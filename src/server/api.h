@@ -71,11 +71,14 @@ struct ApiRequest {
   bool stream = false;
 };
 
-// Writes the answer to one request. begin() may come before or after the first event: whoever is first begins a stream.
-class AnswerSink : public EventSink {
+// Writes the answer to one request, of one choice or several. Called by one thread at a time (server/choices.h).
+class AnswerSink {
  public:
-  // Once, after the request was accepted: a stream says so to its client at once.
+  virtual ~AnswerSink() = default;
+  // Once, before the first event: the request was accepted, and a stream says so to its client at once.
   virtual void begin() = 0;
+  // Every choice ends with Finished, but never as cancelled; or a Failed ends all of them, and is the last event.
+  virtual void on_events(size_t choice, OutputEvents events) = 0;
 };
 
 struct ApiError {
@@ -89,6 +92,9 @@ struct ApiError {
 
 // Status and code by the error's code; `param` names the field that an invalid argument came from.
 ApiError to_api_error(const Error& error, std::string_view param);
+
+// For an answer that was cancelled: why.
+Error cancelled_error(const Responder& responder);
 
 // {"error":{"message","type","param","code"}}, in one line.
 std::string openai_error_json(const ApiError& error);

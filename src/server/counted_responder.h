@@ -27,6 +27,7 @@ class CountedResponder final : public Responder {
   void write(std::string chunk) override { inner_->write(std::move(chunk)); }
   void end() override;
   std::shared_ptr<std::atomic<bool>> cancelled() const override { return inner_->cancelled(); }
+  bool server_stops() const override { return inner_->server_stops(); }
 
  private:
   void count(int status);

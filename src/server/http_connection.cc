@@ -13,6 +13,7 @@ constexpr size_t kBodyProgressBytes = 16U << 10;
 constexpr size_t kMaxInlineBodyBytes = 64U << 10;
 constexpr int kLingerMs = 2'000;
 
+// May outlive the server: then its calls do nothing.
 class Exchange final : public Responder {
  public:
   Exchange(std::shared_ptr<Connection> connection, std::shared_ptr<std::atomic<bool>> cancelled)
@@ -34,6 +35,7 @@ class Exchange final : public Responder {
     connection_->post(&Connection::end_stream);
   }
   std::shared_ptr<std::atomic<bool>> cancelled() const override { return cancelled_; }
+  bool server_stops() const override { return connection_->server_stops(); }
 
  private:
   const std::shared_ptr<Connection> connection_;
@@ -90,6 +92,11 @@ void Connection::begin(bool is_one_too_many) {
 void Connection::drain() {
   keep_alive_ = false;
   if (state_ == State::kHandshake || state_ == State::kIdle || state_ == State::kReading) close();
+}
+
+void Connection::cancel() {
+  if (!*cancelled_) server_stops_ = true;
+  cancelled_->store(true);
 }
 
 void Connection::close() {
@@ -383,7 +390,8 @@ void Connection::write_some() {
 }
 
 void Connection::on_written(error_code error, size_t n_bytes) {
-  if (error) return close();
+  // A write may have succeeded before the connection closed; one more would set its timer again.
+  if (error || state_ == State::kClosed) return close();
   n_written_ += n_bytes;
   if (n_written_ < writing_.size()) return write_some();
   write_deadline_.cancel();

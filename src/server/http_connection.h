@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <shared_mutex>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -45,6 +46,10 @@ struct Shared {
   std::unique_ptr<asio::ssl::context> tls;  // null: none
   asio::thread_pool workers{2};             // for what would keep an I/O thread from its other connections
   std::atomic<bool> stopping = false;
+  // Guards what follows: once it has stopped, nothing may be left to a context that nobody runs any more. It would keep
+  // its connection alive, and the connection keeps the context.
+  std::shared_mutex posting;
+  bool stopped = false;
 
   std::mutex mutex;
   std::condition_variable all_closed;
@@ -82,13 +87,16 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void start();
   // Only a running answer goes on.
   void drain();
-  void cancel() { cancelled_->store(true); }
+  // The server stops: what runs should end and say so.
+  void cancel();
+  bool server_stops() const { return server_stops_; }
   void close();
 
-  // Calls a member function on the strand.
+  // Calls a member function on the strand, unless the server has stopped.
   template <class Method, class... Args>
   void post(Method method, Args... args) {
-    if (closed_) return;
+    const std::shared_lock lock(shared_->posting);
+    if (closed_ || shared_->stopped) return;
     asio::post(executor_, [self = shared_from_this(), method, ... args = std::move(args)]() mutable {
       ((*self).*method)(std::move(args)...);
     });
@@ -137,6 +145,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   const Executor executor_;
   Transport transport_;
   std::atomic<bool> closed_ = false;  // state_ for other threads
+  std::atomic<bool> server_stops_ = false;
   State state_ = State::kIdle;
 
   beast::flat_buffer buffer_;  // what has been read, but not yet parsed

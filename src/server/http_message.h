@@ -51,6 +51,8 @@ class Responder {
 
   // Becomes true when nobody waits for the answer any more: the client left or is too slow, or the server stops.
   virtual std::shared_ptr<std::atomic<bool>> cancelled() const = 0;
+  // Why cancelled() is true: the server stops, and the client is still there to be told.
+  virtual bool server_stops() const { return false; }
 };
 
 // "Not Found" for 404; "Unknown" for a status that this server does not send.

@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <mutex>
 #include <thread>
 
 #include "base/log.h"
@@ -223,12 +224,23 @@ class HttpServer::Impl {
     for (std::thread& thread : threads_) thread.join();
     threads_.clear();
     shared_->workers.join();
+    run_the_last();
   }
 
   const std::vector<tcp::endpoint>& endpoints() const { return endpoints_; }
   const std::string& unix_path() const { return unix_path_; }
 
  private:
+  // What responders posted after the threads had found nothing to do. Nothing can come after it.
+  void run_the_last() {
+    {
+      const std::lock_guard lock(shared_->posting);
+      shared_->stopped = true;
+    }
+    shared_->context.restart();
+    shared_->context.poll();
+  }
+
   void for_each_connection(void (Connection::*method)()) {
     const std::lock_guard lock(shared_->mutex);
     for (const auto& [key, weak] : shared_->connections) {

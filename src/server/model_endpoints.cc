@@ -101,7 +101,7 @@ void serve_tokenize(Service& service, HttpRequest& request, const std::shared_pt
   }
   auto chat = parse_chat_request(std::move(request.body), service.generator.model());
   if (const auto* error = std::get_if<ApiError>(&chat)) return responder->send(openai_error_response(*error));
-  const auto prepared = prepare_request(service, std::get<ChatRequest>(chat), *responder, "messages");
+  const auto prepared = prepare_request(service, std::get<ChatRequest>(chat), "messages");
   if (const auto* error = std::get_if<ApiError>(&prepared)) return responder->send(openai_error_response(*error));
   send_tokens(std::get<GenerateRequest>(prepared).prompt_tokens, tokenize.with_pieces, *tokenizer, *responder);
 }

@@ -18,6 +18,7 @@
 namespace ds4 {
 
 struct ChatRequest : ApiRequest {
+  int32_t n = 1;  // choices
   bool include_usage = false;
 };
 
@@ -30,6 +31,7 @@ struct ChatAnswerInfo {
   std::string system_fingerprint;
   int64_t created_s = 0;
   bool include_usage = false;
+  int32_t n = 1;
 };
 
 std::shared_ptr<AnswerSink> make_chat_stream(ChatAnswerInfo info, std::shared_ptr<Responder> responder);

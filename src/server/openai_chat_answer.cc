@@ -1,12 +1,13 @@
-#include <mutex>
 #include <utility>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/utf8.h"
+#include "server/choices.h"
+#include "server/event_stream.h"
 #include "server/openai_chat.h"
-#include "server/sse.h"
 
 namespace ds4 {
 namespace {
@@ -25,8 +26,6 @@ std::string_view finish_name(FinishReason reason) {
   }
   return "stop";
 }
-
-Error cancelled_error() { return make_error(ErrorCode::kCancelled, "the request was cancelled: the server stops"); }
 
 Json usage_json(const Usage& usage) {
   return {{"prompt_tokens", usage.prompt_tokens},
@@ -69,36 +68,29 @@ void log_failure(const ChatAnswerInfo& info, const Error& error) {
   log_warn("chat failed", {{"id", info.id}, {"error", error.message}});
 }
 
-// One chunk per event. The mutex orders begin(), which the I/O thread calls, against the engine's events.
+// One chunk per event.
 class ChatStream final : public AnswerSink {
  public:
   ChatStream(ChatAnswerInfo info, std::shared_ptr<Responder> responder)
-      : info_(std::move(info)), responder_(std::move(responder)) {}
+      : info_(std::move(info)), responder_(std::move(responder)), choices_(static_cast<size_t>(info_.n)) {}
 
   void begin() override {
-    const std::lock_guard lock(mutex_);
-    begin_once();
+    std::string bytes;
+    for (index_ = 0; index_ < choices_.size(); ++index_) bytes += delta({{"role", "assistant"}, {"content", ""}});
+    responder_->begin_stream(event_stream_head(std::move(bytes)), sse_comment("keep-alive"));
   }
 
-  void on_events(OutputEvents events) override {
-    const std::lock_guard lock(mutex_);
-    begin_once();
-    std::string bytes;
-    for (const OutputEvent& event : events) {
-      bytes += std::visit([this](const auto& e) { return encode(e); }, event);
-    }
-    if (!bytes.empty()) responder_->write(std::move(bytes));
+  void on_events(size_t choice, OutputEvents events) override {
+    index_ = choice;
+    write_events(events, *responder_, [this](const auto& event) { return encode(event); });
     if (ended_) responder_->end();
   }
 
  private:
-  void begin_once() {
-    if (std::exchange(begun_, true)) return;
-    HttpResponse head{.content_type = std::string(kSseContentType)};
-    head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
-    head.body = delta({{"role", "assistant"}, {"content", ""}});
-    responder_->begin_stream(std::move(head), sse_comment("keep-alive"));
-  }
+  struct Choice {
+    LogprobList logprobs;
+    bool with_logprobs = false;
+  };
 
   std::string encode(const ReasoningDelta& event) { return text_delta("reasoning_content", event.text); }
   std::string encode(const TextDelta& event) { return text_delta("content", event.text); }
@@ -115,21 +107,24 @@ class ChatStream final : public AnswerSink {
   std::string encode(const ToolCallEnd&) { return {}; }
   std::string encode(const PrefillProgress&) { return {}; }
   std::string encode(const TokenLogprobs& event) {
-    logprobs_.add(event);
-    with_logprobs_ = true;
+    choice().logprobs.add(event);
+    choice().with_logprobs = true;
     return {};
   }
 
   std::string encode(const Finished& event) {
-    if (event.reason == FinishReason::kCancelled) return encode(Failed{cancelled_error()});
-    ended_ = true;
-    log_end(info_, finish_name(event.reason), event.usage);
-    std::string bytes = chunk(
-        {{"index", 0}, {"delta", Json::object()}, {"logprobs", nullptr}, {"finish_reason", finish_name(event.reason)}});
+    add_choice_usage(usage_, event.usage, index_ == 0);
+    std::string bytes = chunk({{"index", index_},
+                               {"delta", Json::object()},
+                               {"logprobs", nullptr},
+                               {"finish_reason", finish_name(event.reason)}});
+    ended_ = ++n_finished_ == choices_.size();
+    if (!ended_) return bytes;
+    log_end(info_, finish_name(event.reason), usage_);
     if (info_.include_usage) {
       Json last = envelope();
       last["choices"] = Json::array();
-      last["usage"] = usage_json(event.usage);
+      last["usage"] = usage_json(usage_);
       bytes += sse_data(dump(last));
     }
     return bytes + sse_data("[DONE]");
@@ -144,21 +139,23 @@ class ChatStream final : public AnswerSink {
 
   std::string text_delta(std::string_view key, const std::string& text) {
     Json logprobs = nullptr;
-    if (with_logprobs_) {
+    if (choice().with_logprobs) {
       logprobs = {{"content", nullptr}, {"refusal", nullptr}};
-      logprobs[std::string(key)] = logprobs_.take();
+      logprobs[std::string(key)] = choice().logprobs.take();
     }
     return delta({{std::string(key), text}}, std::move(logprobs));
   }
 
   std::string call_delta(Json call) {
-    logprobs_.take();
+    choice().logprobs.take();
     return delta({{"tool_calls", Json::array({std::move(call)})}});
   }
 
   std::string delta(Json content, Json logprobs = nullptr) {
-    return chunk(
-        {{"index", 0}, {"delta", std::move(content)}, {"logprobs", std::move(logprobs)}, {"finish_reason", nullptr}});
+    return chunk({{"index", index_},
+                  {"delta", std::move(content)},
+                  {"logprobs", std::move(logprobs)},
+                  {"finish_reason", nullptr}});
   }
 
   std::string chunk(Json choice) {
@@ -176,12 +173,14 @@ class ChatStream final : public AnswerSink {
             {"system_fingerprint", info_.system_fingerprint}};
   }
 
-  std::mutex mutex_;
+  Choice& choice() { return choices_[index_]; }
+
   const ChatAnswerInfo info_;
   const std::shared_ptr<Responder> responder_;
-  LogprobList logprobs_;
-  bool with_logprobs_ = false;
-  bool begun_ = false;
+  std::vector<Choice> choices_;
+  size_t index_ = 0;  // of the choice whose events come
+  size_t n_finished_ = 0;
+  Usage usage_;
   bool ended_ = false;
 };
 
@@ -189,78 +188,102 @@ class ChatStream final : public AnswerSink {
 class ChatAnswer final : public AnswerSink {
  public:
   ChatAnswer(ChatAnswerInfo info, std::shared_ptr<Responder> responder)
-      : info_(std::move(info)), responder_(std::move(responder)) {}
+      : info_(std::move(info)), responder_(std::move(responder)), choices_(static_cast<size_t>(info_.n)) {}
 
   void begin() override {}
 
-  void on_events(OutputEvents events) override {
-    for (OutputEvent& event : events) {
-      std::visit([this](auto& e) { add(e); }, event);
+  void on_events(size_t choice, OutputEvents events) override {
+    for (const OutputEvent& event : events) {
+      std::visit([&](const auto& e) { add(e, choices_[choice]); }, event);
     }
+    if (n_finished_ == choices_.size()) send();
   }
 
  private:
-  void add(const ReasoningDelta& event) {
-    reasoning_ += event.text;
-    move_logprobs("reasoning_content");
+  struct Choice {
+    std::string reasoning;
+    std::string content;
+    ToolCallBegin call;
+    Json tool_calls = Json::array();
+    Json logprobs = nullptr;
+    LogprobList waiting_logprobs;
+    std::string_view finish;
+    Usage usage;
+  };
+
+  static void add(const ReasoningDelta& event, Choice& choice) {
+    choice.reasoning += event.text;
+    move_logprobs("reasoning_content", choice);
   }
-  void add(const TextDelta& event) {
-    content_ += event.text;
-    move_logprobs("content");
+  static void add(const TextDelta& event, Choice& choice) {
+    choice.content += event.text;
+    move_logprobs("content", choice);
   }
-  void add(const ToolCallBegin& event) {
-    call_ = event;
-    waiting_logprobs_.take();
+  static void add(const ToolCallBegin& event, Choice& choice) {
+    choice.call = event;
+    choice.waiting_logprobs.take();
   }
-  void add(const ToolCallArgumentsDelta&) { waiting_logprobs_.take(); }
-  void add(const ToolCallEnd& event) {
-    tool_calls_.push_back(
-        {{"id", call_.id}, {"type", "function"}, {"function", {{"name", call_.name}, {"arguments", event.arguments}}}});
+  static void add(const ToolCallArgumentsDelta&, Choice& choice) { choice.waiting_logprobs.take(); }
+  static void add(const ToolCallEnd& event, Choice& choice) {
+    choice.tool_calls.push_back({{"id", choice.call.id},
+                                 {"type", "function"},
+                                 {"function", {{"name", choice.call.name}, {"arguments", event.arguments}}}});
   }
-  void add(const PrefillProgress&) {}
-  void add(const TokenLogprobs& event) {
-    if (logprobs_.is_null()) logprobs_ = {{"content", Json::array()}, {"refusal", nullptr}};
-    waiting_logprobs_.add(event);
+  static void add(const PrefillProgress&, const Choice&) {}
+  static void add(const TokenLogprobs& event, Choice& choice) {
+    if (choice.logprobs.is_null()) choice.logprobs = {{"content", Json::array()}, {"refusal", nullptr}};
+    choice.waiting_logprobs.add(event);
+  }
+  void add(const Finished& event, Choice& choice) {
+    choice.finish = finish_name(event.reason);
+    choice.usage = event.usage;
+    ++n_finished_;
   }
 
-  void add(const Finished& event) {
-    if (event.reason == FinishReason::kCancelled) return add(Failed{cancelled_error()});
-    log_end(info_, finish_name(event.reason), event.usage);
-    Json message = {{"role", "assistant"}, {"content", content_}, {"refusal", nullptr}};
-    if (content_.empty() && !tool_calls_.empty()) message["content"] = nullptr;
-    if (!reasoning_.empty()) message["reasoning_content"] = reasoning_;
-    if (!tool_calls_.empty()) message["tool_calls"] = tool_calls_;
+  void send() {
+    Usage usage;
+    Json choices = Json::array();
+    for (size_t i = 0; i < choices_.size(); ++i) {
+      add_choice_usage(usage, choices_[i].usage, i == 0);
+      choices.push_back(choice_json(i));
+    }
+    log_end(info_, choices_.front().finish, usage);
     const Json answer = {{"id", info_.id},
                          {"object", "chat.completion"},
                          {"created", info_.created_s},
                          {"model", info_.model},
                          {"system_fingerprint", info_.system_fingerprint},
-                         {"choices", Json::array({{{"index", 0},
-                                                   {"message", std::move(message)},
-                                                   {"logprobs", logprobs_},
-                                                   {"finish_reason", finish_name(event.reason)}}})},
-                         {"usage", usage_json(event.usage)}};
+                         {"choices", std::move(choices)},
+                         {"usage", usage_json(usage)}};
     responder_->send({.content_type = "application/json", .body = dump(answer) + "\n"});
   }
 
-  void add(const Failed& event) {
+  Json choice_json(size_t index) const {
+    const Choice& choice = choices_[index];
+    Json message = {{"role", "assistant"}, {"content", choice.content}, {"refusal", nullptr}};
+    if (choice.content.empty() && !choice.tool_calls.empty()) message["content"] = nullptr;
+    if (!choice.reasoning.empty()) message["reasoning_content"] = choice.reasoning;
+    if (!choice.tool_calls.empty()) message["tool_calls"] = choice.tool_calls;
+    return {{"index", index},
+            {"message", std::move(message)},
+            {"logprobs", choice.logprobs},
+            {"finish_reason", choice.finish}};
+  }
+
+  void add(const Failed& event, const Choice&) {
     log_failure(info_, event.error);
     responder_->send(openai_error_response(to_api_error(event.error, "")));
   }
 
-  void move_logprobs(const char* key) {
-    if (logprobs_.is_null()) return;
-    for (Json& entry : waiting_logprobs_.take()) logprobs_[key].push_back(std::move(entry));
+  static void move_logprobs(const char* key, Choice& choice) {
+    if (choice.logprobs.is_null()) return;
+    for (Json& entry : choice.waiting_logprobs.take()) choice.logprobs[key].push_back(std::move(entry));
   }
 
   const ChatAnswerInfo info_;
   const std::shared_ptr<Responder> responder_;
-  std::string reasoning_;
-  std::string content_;
-  ToolCallBegin call_;
-  Json tool_calls_ = Json::array();
-  Json logprobs_ = nullptr;
-  LogprobList waiting_logprobs_;
+  std::vector<Choice> choices_;
+  size_t n_finished_ = 0;
 };
 
 }  // namespace

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <limits>
 #include <utility>
 
 #include "server/openai_chat.h"
@@ -154,6 +153,7 @@ class ChatParser {
     read_sampling(fields_, request_.sampling);
     read_penalties(fields_, problems_, request_.sampling);
     read_thinking_budget(fields_, problems_, request_.rules);
+    request_.n = read_n(fields_);
     parse_logprobs();
     parse_thinking();
     request_.stream = fields_.boolean("stream").value_or(false);
@@ -201,9 +201,6 @@ class ChatParser {
   }
 
   void refuse_unsupported() {
-    if (fields_.integer("n", 1, std::numeric_limits<int32_t>::max()).value_or(1) != 1) {
-      fields_.problem("n", "only one answer per request is supported");
-    }
     if (const JsonValue* modalities = fields_.array("modalities")) {
       for (const JsonValue& modality : modalities->items) {
         if (modality.text != "text") fields_.problem("modalities", "the model writes text only");

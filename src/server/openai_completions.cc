@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "engine/sequence.h"
+#include "server/choices.h"
 #include "server/service.h"
 
 namespace ds4 {
@@ -47,14 +48,12 @@ std::string echo_of(const Tokenizer& tokenizer, const RawPrompt& prompt) {
   return replace_ill_formed_utf8(bytes);
 }
 
-GenerateRequest choice_request(const CompletionRequest& completion, const std::vector<int32_t>& tokens, int32_t i) {
+GenerateRequest prompt_request(const CompletionRequest& completion, std::vector<int32_t> tokens) {
   GenerateRequest request;
-  request.prompt_tokens = tokens;
+  request.prompt_tokens = std::move(tokens);
   request.output.raw_text = true;
   request.output.stop_strings = completion.stop_strings;
   request.sampling = completion.sampling;
-  // The first answer is the one that is given alone.
-  if (request.sampling.seed) *request.sampling.seed += static_cast<uint64_t>(i);
   request.max_tokens = completion.max_tokens;
   request.n_top_logprobs = completion.n_top_logprobs;
   return request;
@@ -84,27 +83,21 @@ void serve_completions(Service& service, HttpRequest& request, const std::shared
   size_t n_tokens = 0;
   for (size_t i = 0; i < completion.prompts.size(); ++i) {
     const RawPrompt& prompt = completion.prompts[i];
-    const std::vector<int32_t> tokens = prompt_tokens(*tokenizer, prompt);
+    std::vector<int32_t> tokens = prompt_tokens(*tokenizer, prompt);
     const std::string param = completion.prompts.size() == 1 ? "prompt" : fmt::format("prompt[{}]", i);
     if (const auto error = check_tokens(tokens, generator, param))
       return responder->send(openai_error_response(*error));
     n_tokens += tokens.size();
-    for (int32_t k = 0; k < completion.n; ++k) {
-      info.echos.push_back(completion.echo ? echo_of(*tokenizer, prompt) : std::string());
-      choices.push_back(choice_request(completion, tokens, k));
-    }
+    info.echos.insert(info.echos.end(), static_cast<size_t>(completion.n),
+                      completion.echo ? echo_of(*tokenizer, prompt) : std::string());
+    GenerateRequest generate = prompt_request(completion, std::move(tokens));
+    generate.client = client_name(request);
+    for (GenerateRequest& choice : choices_of(std::move(generate), completion.n)) choices.push_back(std::move(choice));
   }
   log_info("completion",
            {{"id", info.id}, {"choices", choices.size()}, {"prompt_tokens", n_tokens}, {"stream", completion.stream}});
   const auto answer = make_completion_answer(std::move(info), responder);
-  for (size_t i = 0; i < choices.size(); ++i) {
-    choices[i].sink = answer->choice(i);
-    choices[i].cancel = responder->cancelled();
-    choices[i].client = client_name(request);
-    const Result<void> submitted = generator.submit(std::move(choices[i]));
-    if (!submitted.ok()) return answer->refuse(to_api_error(submitted.error(), ""));
-  }
-  answer->begin();
+  start_answer(generator, std::move(choices), answer, responder, openai_error_response);
 }
 
 }  // namespace ds4

@@ -46,19 +46,6 @@ struct CompletionInfo {
   std::vector<std::string> echos;  // per choice: what its text begins with
 };
 
-// Collects the events of all choices. They may come before begin(), and wait for it. The first failure ends the whole
-// answer and cancels the other choices. Any thread.
-class CompletionAnswer {
- public:
-  virtual ~CompletionAnswer() = default;
-  // The sink of one choice, to be taken once.
-  virtual std::shared_ptr<EventSink> choice(size_t index) = 0;
-  // All choices were handed over.
-  virtual void begin() = 0;
-  // Instead of begin(): one could not be handed over.
-  virtual void refuse(const ApiError& error) = 0;
-};
-
-std::shared_ptr<CompletionAnswer> make_completion_answer(CompletionInfo info, std::shared_ptr<Responder> responder);
+std::shared_ptr<AnswerSink> make_completion_answer(CompletionInfo info, std::shared_ptr<Responder> responder);
 
 }  // namespace ds4

@@ -1,13 +1,13 @@
 #include <algorithm>
-#include <mutex>
 #include <utility>
 
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
 #include "base/utf8.h"
+#include "server/choices.h"
+#include "server/event_stream.h"
 #include "server/openai_completions.h"
-#include "server/sse.h"
 
 namespace ds4 {
 namespace {
@@ -74,10 +74,9 @@ struct Choice {
   TokenList tokens;
   Json logprobs = nullptr;
   std::string_view finish{};  // empty: not yet
-  OutputEvents early{};       // came before begin()
 };
 
-class Answer final : public CompletionAnswer, public std::enable_shared_from_this<Answer> {
+class Answer final : public AnswerSink {
  public:
   Answer(CompletionInfo info, std::shared_ptr<Responder> responder)
       : info_(std::move(info)), responder_(std::move(responder)) {
@@ -88,50 +87,16 @@ class Answer final : public CompletionAnswer, public std::enable_shared_from_thi
     n_open_ = choices_.size();
   }
 
-  std::shared_ptr<EventSink> choice(size_t index) override {
-    return std::make_shared<ChoiceSink>(shared_from_this(), index);
-  }
-
   void begin() override {
-    const std::lock_guard lock(mutex_);
-    begun_ = true;
-    if (info_.stream) {
-      HttpResponse head{.content_type = std::string(kSseContentType)};
-      head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
-      for (size_t i = 0; i < choices_.size(); ++i) {
-        if (!choices_[i].text.empty()) head.body += take_chunk(i);
-      }
-      responder_->begin_stream(std::move(head), sse_comment("keep-alive"));
+    if (!info_.stream) return;
+    std::string echos;
+    for (size_t i = 0; i < choices_.size(); ++i) {
+      if (!choices_[i].text.empty()) echos += take_chunk(i);
     }
-    for (size_t i = 0; i < choices_.size() && !ended_; ++i) take_events(i, std::exchange(choices_[i].early, {}));
+    responder_->begin_stream(event_stream_head(std::move(echos)), sse_comment("keep-alive"));
   }
 
-  void refuse(const ApiError& error) override {
-    const std::lock_guard lock(mutex_);
-    end_others();
-    responder_->send(openai_error_response(error));
-  }
-
- private:
-  class ChoiceSink final : public EventSink {
-   public:
-    ChoiceSink(std::shared_ptr<Answer> answer, size_t index) : answer_(std::move(answer)), index_(index) {}
-    void on_events(OutputEvents events) override { answer_->on_events(index_, std::move(events)); }
-
-   private:
-    const std::shared_ptr<Answer> answer_;
-    const size_t index_;
-  };
-
-  void on_events(size_t index, OutputEvents events) {
-    const std::lock_guard lock(mutex_);
-    if (ended_) return;
-    if (begun_) return take_events(index, std::move(events));
-    OutputEvents& early = choices_[index].early;
-    std::move(events.begin(), events.end(), std::back_inserter(early));
-  }
-
-  void take_events(size_t index, OutputEvents events) {
+  void on_events(size_t index, OutputEvents events) override {
     Choice& choice = choices_[index];
     for (OutputEvent& event : events) {
       if (auto* text = std::get_if<TextDelta>(&event)) {
@@ -141,11 +106,8 @@ class Answer final : public CompletionAnswer, public std::enable_shared_from_thi
         if (choice.logprobs.is_null()) choice.logprobs = TokenList(0).take(0);
         choice.tokens.add(std::move(*token));
       } else if (const auto* finished = std::get_if<Finished>(&event)) {
-        if (finished->reason == FinishReason::kCancelled) {
-          return fail(make_error(ErrorCode::kCancelled, "the request was cancelled: the server stops"));
-        }
         choice.finish = finished->reason == FinishReason::kLength ? "length" : "stop";
-        add_usage(index, finished->usage);
+        add_choice_usage(usage_, finished->usage, index % static_cast<size_t>(info_.n) == 0);
         --n_open_;
       } else if (const auto* failed = std::get_if<Failed>(&event)) {
         return fail(failed->error);
@@ -155,17 +117,8 @@ class Answer final : public CompletionAnswer, public std::enable_shared_from_thi
     if (n_open_ == 0) finish();
   }
 
-  // A prompt counts once, however many answers it has.
-  void add_usage(size_t index, const Usage& usage) {
-    if (index % static_cast<size_t>(info_.n) == 0) {
-      usage_.prompt_tokens += usage.prompt_tokens;
-      usage_.cached_tokens += usage.cached_tokens;
-    }
-    usage_.completion_tokens += usage.completion_tokens;
-  }
-
+ private:
   void finish() {
-    ended_ = true;
     log_info("completion done", {{"id", info_.id},
                                  {"prompt_tokens", usage_.prompt_tokens},
                                  {"cached_tokens", usage_.cached_tokens},
@@ -182,17 +135,11 @@ class Answer final : public CompletionAnswer, public std::enable_shared_from_thi
   }
 
   void fail(const Error& error) {
-    end_others();
     log_warn("completion failed", {{"id", info_.id}, {"error", error.message}});
     const ApiError api_error = to_api_error(error, "");
     if (!info_.stream) return responder_->send(openai_error_response(api_error));
     responder_->write(sse_event("error", openai_error_json(api_error)));
     responder_->end();
-  }
-
-  void end_others() {
-    ended_ = true;
-    responder_->cancelled()->store(true);
   }
 
   Json take_choice(size_t index) {
@@ -220,19 +167,16 @@ class Answer final : public CompletionAnswer, public std::enable_shared_from_thi
             {"choices", Json::array()}};
   }
 
-  std::mutex mutex_;
   CompletionInfo info_;
   const std::shared_ptr<Responder> responder_;
   std::vector<Choice> choices_;
   size_t n_open_ = 0;
   Usage usage_;
-  bool begun_ = false;
-  bool ended_ = false;
 };
 
 }  // namespace
 
-std::shared_ptr<CompletionAnswer> make_completion_answer(CompletionInfo info, std::shared_ptr<Responder> responder) {
+std::shared_ptr<AnswerSink> make_completion_answer(CompletionInfo info, std::shared_ptr<Responder> responder) {
   return std::make_shared<Answer>(std::move(info), std::move(responder));
 }
 

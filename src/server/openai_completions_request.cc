@@ -2,6 +2,7 @@
 #include <utility>
 
 #include "server/openai_completions.h"
+#include "server/openai_rules.h"
 #include "server/request_fields.h"
 
 namespace ds4 {
@@ -9,7 +10,6 @@ namespace {
 
 constexpr int64_t kDefaultMaxTokens = 16;  // as the API has it
 constexpr int64_t kMaxTopLogprobs = 20;
-constexpr int64_t kMaxAnswers = 16;
 constexpr size_t kMaxPrompts = 128;
 
 bool is_number(const JsonValue& value) {
@@ -24,8 +24,9 @@ class CompletionParser {
     request_.model = fields_.string("model").value_or(served_.id);
     parse_prompts();
     request_.max_tokens = read_max_tokens(fields_, "max_tokens").value_or(kDefaultMaxTokens);
-    request_.n = static_cast<int32_t>(fields_.integer("n", 1, kMaxAnswers).value_or(1));
+    request_.n = read_n(fields_);
     read_sampling(fields_, request_.sampling);
+    read_penalties(fields_, problems_, request_.sampling);
     read_stop_strings(fields_, "stop", request_.stop_strings);
     request_.echo = fields_.boolean("echo").value_or(false);
     request_.stream = fields_.boolean("stream").value_or(false);
@@ -91,12 +92,6 @@ class CompletionParser {
     if (best_of != request_.n) fields_.problem("best_of", "only the value of n is supported: every answer is returned");
     if (!fields_.string("suffix").value_or("").empty()) {
       fields_.problem("suffix", "filling in the middle is not supported: the model only continues a prompt");
-    }
-    for (const std::string_view key : {"presence_penalty", "frequency_penalty"}) {
-      if (fields_.number(key, -2, 2).value_or(0) != 0) fields_.problem(key, "penalties are not supported");
-    }
-    if (const JsonValue* bias = fields_.object("logit_bias"); bias != nullptr && !bias->members.empty()) {
-      fields_.problem("logit_bias", "is not supported");
     }
   }
 

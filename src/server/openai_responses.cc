@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "chat/python_json.h"
+#include "server/choices.h"
 #include "server/service.h"
 #include "server/sse.h"
 
@@ -102,7 +103,7 @@ void serve_responses(Service& service, HttpRequest& request, const std::shared_p
   ResponsesPlan& plan = wanted.plan;
   plan.id = random_id("resp_");
   plan.created_s = unix_time_s();
-  auto prepared = prepare_request(service, wanted, *responder, "input");
+  auto prepared = prepare_request(service, wanted, "input");
   if (const auto* error = std::get_if<ApiError>(&prepared)) {
     if (!wanted.stream || error->code != "context_length_exceeded") return send_error(*responder, *error);
     HttpResponse stream{.content_type = std::string(kSseContentType)};
@@ -115,7 +116,7 @@ void serve_responses(Service& service, HttpRequest& request, const std::shared_p
   log_info("response", {{"id", plan.id}, {"prompt_tokens", generate.prompt_tokens.size()}, {"stream", wanted.stream}});
   const auto sink = wanted.stream ? make_responses_stream(std::move(plan), service.responses, responder)
                                   : make_responses_answer(std::move(plan), service.responses, responder);
-  start_request(service, std::move(generate), sink, responder, openai_error_response);
+  start_answer(service.generator, choices_of(std::move(generate), 1), sink, responder, openai_error_response);
 }
 
 void serve_stored_response(Service& service, HttpRequest& request, const std::shared_ptr<Responder>& responder) {

@@ -1,4 +1,3 @@
-#include <mutex>
 #include <optional>
 #include <utility>
 
@@ -7,8 +6,8 @@
 #include "base/log.h"
 #include "base/utf8.h"
 #include "server/custom_input.h"
+#include "server/event_stream.h"
 #include "server/openai_responses.h"
-#include "server/sse.h"
 
 namespace ds4 {
 namespace {
@@ -24,8 +23,6 @@ Json parse(const std::string& text) {
   Json json = Json::parse(text, nullptr, false);
   return json.is_discarded() ? Json::object() : json;
 }
-
-Error cancelled_error() { return make_error(ErrorCode::kCancelled, "the request was cancelled: the server stops"); }
 
 Json usage_json(const Usage& usage) {
   return {{"input_tokens", usage.prompt_tokens},
@@ -148,7 +145,6 @@ class ResponseEncoder {
   }
 
   void encode(const Finished& finished) {
-    if (finished.reason == FinishReason::kCancelled) return encode(Failed{cancelled_error()});
     const bool is_cut_off = finished.reason == FinishReason::kLength;
     close(is_cut_off ? "incomplete" : "completed");
     const std::string status = is_cut_off ? "incomplete" : "completed";
@@ -344,45 +340,27 @@ class ResponseEncoder {
   std::string result_;
 };
 
-HttpResponse stream_head(std::string body) {
-  HttpResponse head{.content_type = std::string(kSseContentType), .body = std::move(body)};
-  head.headers = {{"Cache-Control", "no-cache"}, {"X-Accel-Buffering", "no"}};
-  return head;
-}
-
-// The mutex orders begin(), which the I/O thread calls, against the engine's events.
 class ResponsesStream final : public AnswerSink {
  public:
   ResponsesStream(ResponsesPlan plan, std::shared_ptr<ResponsesMemory> memory, std::shared_ptr<Responder> responder)
       : encoder_(std::move(plan), std::move(memory)), responder_(std::move(responder)) {}
 
   void begin() override {
-    const std::lock_guard lock(mutex_);
-    begin_once();
+    encoder_.begin();
+    responder_->begin_stream(event_stream_head(encoder_.take_events()), sse_comment("keep-alive"));
   }
 
-  void on_events(OutputEvents events) override {
-    const std::lock_guard lock(mutex_);
-    begin_once();
-    for (const OutputEvent& event : events) {
-      std::visit([this](const auto& e) { encoder_.encode(e); }, event);
-    }
-    std::string bytes = encoder_.take_events();
-    if (!bytes.empty()) responder_->write(std::move(bytes));
+  void on_events(size_t, OutputEvents events) override {
+    write_events(events, *responder_, [this](const auto& event) {
+      encoder_.encode(event);
+      return encoder_.take_events();
+    });
     if (encoder_.has_ended()) responder_->end();
   }
 
  private:
-  void begin_once() {
-    if (std::exchange(begun_, true)) return;
-    encoder_.begin();
-    responder_->begin_stream(stream_head(encoder_.take_events()), sse_comment("keep-alive"));
-  }
-
-  std::mutex mutex_;
   ResponseEncoder encoder_;
   const std::shared_ptr<Responder> responder_;
-  bool begun_ = false;
 };
 
 class ResponsesAnswer final : public AnswerSink {
@@ -392,7 +370,7 @@ class ResponsesAnswer final : public AnswerSink {
 
   void begin() override {}
 
-  void on_events(OutputEvents events) override {
+  void on_events(size_t, OutputEvents events) override {
     for (const OutputEvent& event : events) {
       std::visit([this](const auto& e) { encoder_.encode(e); }, event);
     }

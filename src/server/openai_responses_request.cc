@@ -4,13 +4,13 @@
 #include "server/json_values.h"
 #include "server/openai_responses.h"
 #include "server/openai_responses_items.h"
+#include "server/openai_rules.h"
 #include "server/request_fields.h"
 
 namespace ds4 {
 namespace {
 
 constexpr int64_t kMaxTopLogprobs = 20;
-constexpr std::string_view kAnyObjectSchema = R"({"type": "object"})";
 
 class ResponsesParser {
  public:
@@ -36,6 +36,7 @@ class ResponsesParser {
     define_allowed_tools();
     parse_limits();
     read_sampling(fields_, request_.sampling);
+    read_penalties(fields_, problems_, request_.sampling);
     parse_include();
     parse_reasoning();
     parse_text();
@@ -251,22 +252,14 @@ class ResponsesParser {
     JsonFields form = fields.child("format", *format);
     const std::string type = form.string("type").value_or("text");
     if (type == "json_object") {
-      request_.rules.json_schema = kAnyObjectSchema;
+      bind_answer_to_object(request_);
     } else if (type == "json_schema") {
       const JsonValue* schema = form.object("schema");
       if (schema == nullptr) return form.problem("schema", "missing");
-      request_.rules.json_schema = dump_json(*schema);
-      tell_schema();
+      bind_answer(*schema, form.path("schema"), problems_, request_);
     } else if (type != "text") {
       form.problem("type", fmt::format("expected text, json_object or json_schema, found '{}'", type));
     }
-  }
-
-  // A model that knows what is wanted writes better values than one that is only held to it.
-  void tell_schema() {
-    std::vector<Message>& messages = request_.conversation.messages;
-    if (messages.front().role != Role::kSystem) messages.insert(messages.begin(), make_message(Role::kSystem));
-    messages.front().response_format = request_.rules.json_schema;
   }
 
   void refuse_unsupported() {
@@ -278,9 +271,6 @@ class ResponsesParser {
     if (const JsonValue* management = fields_.array("context_management");
         management != nullptr && !management->items.empty()) {
       fields_.problem("context_management", "is not supported: the server does not shorten conversations");
-    }
-    for (const std::string_view key : {"presence_penalty", "frequency_penalty"}) {
-      if (fields_.number(key, -2, 2).value_or(0) != 0) fields_.problem(key, "penalties are not supported");
     }
     if (const auto truncation = fields_.string("truncation");
         truncation && *truncation != "auto" && *truncation != "disabled") {

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "server/json_values.h"
+#include "server/openai_rules.h"
 
 namespace ds4 {
 namespace {
@@ -88,11 +89,11 @@ void ResponsesTools::add_function(JsonFields& fields, const JsonValue& tool, con
     shown.members.push_back(member.key == "name" ? JsonMember{"name", json_text(name)} : member);
   }
   const JsonValue* parameters = fields.object("parameters");
-  define(as_called,
-         {.name = name,
-          .parameters = parameters != nullptr ? dump_json(*parameters) : "{}",
-          .strict = fields.boolean("strict").value_or(false)},
-         shown);
+  ToolSignature signature{.name = name,
+                          .parameters = parameters != nullptr ? dump_json(*parameters) : "{}",
+                          .strict = fields.boolean("strict").value_or(false)};
+  check_strict_tool(signature, "parameters", fields);
+  define(as_called, std::move(signature), shown);
 }
 
 void ResponsesTools::add_custom(JsonFields& fields, const ResponsesTool& as_called) {

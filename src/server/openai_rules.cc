@@ -19,6 +19,7 @@ constexpr double kMaxPenalty = 2;
 constexpr double kMaxRepetitionPenalty = 10;
 constexpr double kMaxBias = 100;
 constexpr size_t kMaxBiases = 1024;
+constexpr int64_t kMaxAnswers = 16;
 
 class ToolsReader {
  public:
@@ -51,10 +52,7 @@ class ToolsReader {
     if (signature.name.empty()) definition.problem("name", "missing");
     signature.strict = definition.boolean("strict").value_or(false);
     if (const JsonValue* parameters = definition.find("parameters")) signature.parameters = dump_json(*parameters);
-    if (signature.strict && !signature.parameters.empty()) {
-      const Result<void> checked = check_parameters_schema(signature.parameters);
-      if (!checked.ok()) definition.problem("parameters", checked.error().message);
-    }
+    check_strict_tool(signature, "parameters", definition);
     definitions_.push_back(dump_json(*function));
     rules_.tools.push_back(std::move(signature));
   }
@@ -141,6 +139,16 @@ void read_tools(JsonFields& fields, FieldProblems& problems, ApiRequest& request
   ToolsReader(fields, problems, request).read();
 }
 
+void check_strict_tool(const ToolSignature& tool, std::string_view key, JsonFields& fields) {
+  if (!tool.strict || tool.parameters.empty()) return;
+  const Result<void> checked = check_parameters_schema(tool.parameters);
+  if (!checked.ok()) fields.problem(key, checked.error().message);
+}
+
+int32_t read_n(JsonFields& fields) { return static_cast<int32_t>(fields.integer("n", 1, kMaxAnswers).value_or(1)); }
+
+void bind_answer_to_object(ApiRequest& request) { request.rules.json_schema = kAnyObject; }
+
 void bind_answer(const JsonValue& schema, std::string_view param, FieldProblems& problems, ApiRequest& request) {
   std::string text = dump_json(schema);
   if (const Result<void> checked = check_answer_schema(text); !checked.ok()) {
@@ -157,7 +165,7 @@ void read_response_format(JsonFields& fields, FieldProblems& problems, ApiReques
   JsonFields format_fields = fields.child("response_format", *format);
   const std::string type = format_fields.string("type").value_or("text");
   if (type == "json_object") {
-    request.rules.json_schema = kAnyObject;
+    bind_answer_to_object(request);
   } else if (type == "json_schema") {
     const JsonValue* definition = format_fields.object("json_schema");
     if (definition == nullptr) {

@@ -3,6 +3,8 @@
 #include <functional>
 #include <utility>
 
+#include "server/choices.h"
+
 namespace ds4 {
 namespace {
 
@@ -18,8 +20,7 @@ std::string client_name(const HttpRequest& request) {
   return fmt::format("{:x}", std::hash<std::string>()(name));
 }
 
-std::variant<GenerateRequest, ApiError> prepare_request(Service& service, ApiRequest& request,
-                                                        const Responder& responder, std::string_view param) {
+std::variant<GenerateRequest, ApiError> prepare_request(Service& service, ApiRequest& request, std::string_view param) {
   service.volatile_text_log.add(request.dropped_text);
   Generator& generator = service.generator;
   Result<GenerateRequest> prepared = generator.prepare(request.conversation, request.render);
@@ -39,17 +40,21 @@ std::variant<GenerateRequest, ApiError> prepare_request(Service& service, ApiReq
   generate.sampling = request.sampling;
   generate.max_tokens = request.max_tokens;
   generate.n_top_logprobs = request.n_top_logprobs;
-  generate.cancel = responder.cancelled();
   return generate;
 }
 
-void start_request(Service& service, GenerateRequest request, const std::shared_ptr<AnswerSink>& sink,
-                   const std::shared_ptr<Responder>& responder, ErrorResponse error_response) {
-  request.sink = sink;
-  if (Result<void> submitted = service.generator.submit(std::move(request)); !submitted.ok()) {
-    return responder->send(error_response(to_api_error(submitted.error(), "")));
+void start_answer(Generator& generator, std::vector<GenerateRequest> choices, const std::shared_ptr<AnswerSink>& sink,
+                  const std::shared_ptr<Responder>& responder, ErrorResponse error_response) {
+  const auto gate = std::make_shared<AnswerGate>(sink, responder);
+  for (size_t i = 0; i < choices.size(); ++i) {
+    choices[i].sink = gate->choice(i);
+    choices[i].cancel = responder->cancelled();
+    if (const Result<void> submitted = generator.submit(std::move(choices[i])); !submitted.ok()) {
+      gate->close();
+      return responder->send(error_response(to_api_error(submitted.error(), "")));
+    }
   }
-  sink->begin();
+  gate->begin();
 }
 
 }  // namespace ds4

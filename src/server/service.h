@@ -33,17 +33,16 @@ using Handler = void (*)(Service& service, HttpRequest& request, const std::shar
 // A dialect's form of an error.
 using ErrorResponse = HttpResponse (*)(const ApiError& error);
 
-// Renders and encodes the prompt and sets everything but the sink. `param` is the field that the prompt came from.
-// A prompt that is too long gives context_length_exceeded with both counts.
-std::variant<GenerateRequest, ApiError> prepare_request(Service& service, ApiRequest& request,
-                                                        const Responder& responder, std::string_view param);
+// Renders and encodes the prompt and sets everything but who gets the answer. `param` is the field that the prompt came
+// from. A prompt that is too long gives context_length_exceeded with both counts.
+std::variant<GenerateRequest, ApiError> prepare_request(Service& service, ApiRequest& request, std::string_view param);
 
 // Whose request it is, as far as its headers tell: of one client's requests for as long as it runs. Holds no key.
 std::string client_name(const HttpRequest& request);
 
-// Hands the request over with its sink, and begins the answer; or answers with an error.
-void start_request(Service& service, GenerateRequest request, const std::shared_ptr<AnswerSink>& sink,
-                   const std::shared_ptr<Responder>& responder, ErrorResponse error_response);
+// Hands over the requests of all choices of an answer, and begins it; or answers with an error.
+void start_answer(Generator& generator, std::vector<GenerateRequest> choices, const std::shared_ptr<AnswerSink>& sink,
+                  const std::shared_ptr<Responder>& responder, ErrorResponse error_response);
 
 // POST /v1/completions
 void serve_completions(Service& service, HttpRequest& request, const std::shared_ptr<Responder>& responder);

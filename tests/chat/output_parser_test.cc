@@ -9,99 +9,25 @@
 #include <vector>
 
 #include "base/utf8.h"
+#include "chat/parsed_output.h"
 #include "chat/python_json.h"
 #include "chat/vectors.h"
 
 namespace ds4 {
 namespace {
 
+using test::Call;
 using test::find;
+using test::invoke;
+using test::kBlock;
+using test::kBlockEnd;
+using test::Output;
+using test::parameter;
+using test::parse;
+using test::parse_content;
+using test::parse_whole;
+using test::Stream;
 using test::text_of;
-
-struct Call {
-  std::string name;
-  std::string streamed;
-  std::optional<std::string> arguments;  // absent: cut off
-  bool operator==(const Call&) const = default;
-};
-
-// What a client has after joining the events.
-struct Output {
-  std::string reasoning;
-  std::string content;
-  std::vector<Call> calls;
-  FinishReason finish = FinishReason::kStop;
-  bool operator==(const Output&) const = default;
-
-  void add(const OutputEvents& events) {
-    for (const OutputEvent& event : events) {
-      if (const auto* delta = std::get_if<ReasoningDelta>(&event)) {
-        EXPECT_TRUE(content.empty() && calls.empty());
-        EXPECT_TRUE(is_well_formed_utf8(delta->text));
-        reasoning += delta->text;
-      } else if (const auto* text = std::get_if<TextDelta>(&event)) {
-        EXPECT_TRUE(calls.empty());
-        EXPECT_TRUE(is_well_formed_utf8(text->text));
-        content += text->text;
-      } else if (const auto* begin = std::get_if<ToolCallBegin>(&event)) {
-        ASSERT_EQ(begin->index, calls.size());
-        ASSERT_TRUE(calls.empty() || calls.back().arguments);
-        calls.push_back({begin->name, {}, {}});
-      } else if (const auto* fragment = std::get_if<ToolCallArgumentsDelta>(&event)) {
-        ASSERT_EQ(fragment->index + 1, calls.size());
-        EXPECT_TRUE(is_well_formed_utf8(fragment->json_fragment));
-        calls.back().streamed += fragment->json_fragment;
-      } else {
-        const auto& end = std::get<ToolCallEnd>(event);
-        ASSERT_EQ(end.index + 1, calls.size());
-        calls.back().arguments = end.arguments;
-      }
-    }
-  }
-
-  std::vector<Call> complete_calls() const {
-    std::vector<Call> complete = calls;
-    if (!complete.empty() && !complete.back().arguments) complete.pop_back();
-    return complete;
-  }
-};
-
-constexpr std::string_view kBlock = "<｜DSML｜tool_calls>";
-constexpr std::string_view kBlockEnd = "</｜DSML｜tool_calls>";
-
-std::string invoke(std::string_view name, std::string_view inside) {
-  return fmt::format("<｜DSML｜invoke name=\"{}\">{}</｜DSML｜invoke>", name, inside);
-}
-
-std::string parameter(std::string_view key, std::string_view value, bool is_string = true) {
-  return fmt::format("<｜DSML｜parameter name=\"{}\" string=\"{}\">{}</｜DSML｜parameter>", key, is_string, value);
-}
-
-struct Stream {
-  std::string text;
-  bool ended_by_eos = true;
-};
-
-Output parse(const OutputParserOptions& options, const Stream& stream, const std::function<size_t()>& chunk_size) {
-  OutputParser parser(options);
-  Output output;
-  for (size_t offset = 0; offset < stream.text.size();) {
-    const size_t n = std::min(chunk_size(), stream.text.size() - offset);
-    output.add(parser.push_text(std::string_view(stream.text).substr(offset, n)));
-    offset += n;
-  }
-  output.add(parser.finish(!stream.ended_by_eos));
-  output.finish = parser.finish_reason();
-  return output;
-}
-
-Output parse_whole(const OutputParserOptions& options, const Stream& stream) {
-  return parse(options, stream, [] { return std::string::npos; });
-}
-
-Output parse_content(std::string text, std::vector<std::string> stops = {}) {
-  return parse_whole({.tools_enabled = true, .stop_strings = std::move(stops)}, {std::move(text)});
-}
 
 Stream stream_of(const JsonValue& golden_case) {
   constexpr std::string_view kEos = control_token_text(ControlToken::kEos);
@@ -134,9 +60,17 @@ void expect_calls(const Output& output, const JsonValue& expected, const std::st
   }
 }
 
+// A block without any call is text here, where the vectors lose it.
+std::string expected_content(const JsonValue& expected, const std::string& name) {
+  if (name != "invoke_without_name") return text_of(expected, "content");
+  return "\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke>\n<｜DSML｜parameter name=\"a\" "
+         "string=\"true\">x</｜DSML｜parameter>\n"
+         "</｜DSML｜invoke>\n</｜DSML｜tool_calls>";
+}
+
 void expect_golden(const Output& output, const JsonValue& expected, const std::string& name) {
   EXPECT_EQ(output.reasoning, text_of(expected, "reasoning")) << name;
-  EXPECT_EQ(output.content, text_of(expected, "content")) << name;
+  EXPECT_EQ(output.content, expected_content(expected, name)) << name;
   expect_calls(output, expected, name);
   if (find(expected, "finish") != nullptr) {
     EXPECT_EQ(finish_name(output.finish), text_of(expected, "finish")) << name;
@@ -376,7 +310,7 @@ TEST_F(ParseGolden, ControlTokensGiveTheSameResultAsTheirSpelling) {
         rest.remove_prefix(n_bytes);
       }
       if (stream.ended_by_eos) output.add(parser.push_control(ControlToken::kEos));
-      output.add(parser.finish(!stream.ended_by_eos));
+      output.add(parser.finish(!stream.ended_by_eos), true);
       output.finish = parser.finish_reason();
       expect_golden(output, *find(golden_case, "tolerant"), text_of(golden_case, "name"));
     }
@@ -451,7 +385,7 @@ TEST(DsmlParser, StringValuesStreamOthersWait) {
   OutputParser parser({.tools_enabled = true});
   (void)parser.push_text(std::string(kBlock) + "<｜DSML｜invoke name=\"f\">");
   EXPECT_EQ(parser.push_text("<｜DSML｜parameter name=\"a\" string=\"true\">li"),
-            (OutputEvents{ToolCallArgumentsDelta{0, "{\"a\": \"li"}}));
+            (OutputEvents{ToolCallBegin{0, "f"}, ToolCallArgumentsDelta{0, "{\"a\": \"li"}}));
   EXPECT_EQ(parser.push_text("ne\n\xE4\xBD"), (OutputEvents{ToolCallArgumentsDelta{0, "ne\\n"}}));
   EXPECT_EQ(parser.push_text("\xA0</｜DSML｜parameter>"), (OutputEvents{ToolCallArgumentsDelta{0, "你\""}}));
   EXPECT_EQ(parser.push_text("<｜DSML｜parameter name=\"b\" string=\"false\">{\"x\":"), OutputEvents{});

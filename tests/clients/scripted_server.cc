@@ -12,6 +12,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -22,9 +23,9 @@
 #include <string>
 #include <thread>
 #include <utility>
-#include <vector>
 
 #include "base/log.h"
+#include "engine/empty_runner.h"
 #include "engine/engine.h"
 #include "server/engine_generator.h"
 #include "server/http_server.h"
@@ -35,33 +36,23 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-// Appends tokens to sequences and computes nothing; waits at steps that sample, so that an answer takes its time.
+// Computes nothing; waits at steps that sample, so that an answer takes its time.
 class ScriptedRunner final : public StepRunner {
  public:
-  ScriptedRunner(const ForwardLimits& limits, size_t n_vocab, int delay_ms)
-      : limits_(limits),
-        n_vocab_(n_vocab),
-        delay_(delay_ms),
-        logits_(n_vocab * static_cast<size_t>(limits.logits_rows)) {}
-  const ForwardLimits& limits() const override { return limits_; }
+  ScriptedRunner(const ForwardLimits& limits, int32_t n_vocab, int delay_ms)
+      : empty_(limits, n_vocab), delay_(delay_ms) {}
+  const ForwardLimits& limits() const override { return empty_.limits(); }
 
   Result<std::span<const float>> run(std::span<const SequenceInput> inputs) override {
-    size_t n_wanted = 0;
-    for (const SequenceInput& input : inputs) {
-      const auto n_tokens = static_cast<int32_t>(input.tokens.size());
-      TRY(input.kv->reserve(n_tokens));
-      input.kv->advance(n_tokens);
-      if (input.logits != LogitsWanted::kNone) ++n_wanted;
-    }
-    if (n_wanted > 0) std::this_thread::sleep_for(delay_);
-    return std::span<const float>(logits_).first(n_wanted * n_vocab_);
+    const bool samples =
+        std::ranges::any_of(inputs, [](const SequenceInput& input) { return input.logits != LogitsWanted::kNone; });
+    if (samples) std::this_thread::sleep_for(delay_);
+    return empty_.run(inputs);
   }
 
  private:
-  ForwardLimits limits_;
-  size_t n_vocab_;
+  EmptyRunner empty_;
   std::chrono::milliseconds delay_;
-  std::vector<float> logits_;
 };
 
 void print_line(const Json& line) {
@@ -214,7 +205,7 @@ Result<void> serve(const Script& script) {
   options.ctx_tokens = script.integer("ctx_tokens", 8192);
   const int delay_ms = script.integer("step_delay_ms", 0);
   options.make_runner = [&](const ForwardLimits& limits, const Hyperparams& hyperparams) {
-    return std::make_unique<ScriptedRunner>(limits, static_cast<size_t>(hyperparams.n_vocab), delay_ms);
+    return std::make_unique<ScriptedRunner>(limits, hyperparams.n_vocab, delay_ms);
   };
   const std::unique_ptr<Engine> engine = TRY(Engine::load(options));
   ScriptedGenerator generator(*engine, script);

@@ -34,8 +34,8 @@ Answer answer_of(std::string_view output, size_t piece, bool omits_thinking, boo
       if (std::get_if<ds4::ToolCallBegin>(&event) != nullptr) answer.is_cut_off = true;
       if (std::get_if<ds4::ToolCallEnd>(&event) != nullptr) answer.is_cut_off = false;
     }
-    whole_sink->on_events(events);
-    stream_sink->on_events(std::move(events));
+    whole_sink->on_events(0, events);
+    stream_sink->on_events(0, std::move(events));
   };
   stream_sink->begin();
   ds4::OutputParser parser({.starts_in_thinking = true, .tools_enabled = true, .stop_strings = {"STOP"}});

@@ -36,13 +36,14 @@ struct Output {
            sampled.has_value() == other.sampled.has_value();
   }
 
-  void add(const ds4::OutputEvents& events) {
+  // Only the end of the output can show that a call was none.
+  void add(const ds4::OutputEvents& events, bool is_end = false) {
     for (const ds4::OutputEvent& event : events) {
       if (const auto* delta = std::get_if<ds4::ReasoningDelta>(&event)) {
         require(ds4::is_well_formed_utf8(delta->text) && content.empty() && calls.empty());
         reasoning += delta->text;
       } else if (const auto* text = std::get_if<ds4::TextDelta>(&event)) {
-        require(ds4::is_well_formed_utf8(text->text) && calls.empty());
+        require(ds4::is_well_formed_utf8(text->text) && (calls.empty() || is_end));
         content += text->text;
       } else if (const auto* begin = std::get_if<ds4::ToolCallBegin>(&event)) {
         require(begin->index == calls.size() && (calls.empty() || calls.back().arguments));
@@ -86,7 +87,7 @@ Output parse(const ds4::OutputParserOptions& options, std::string_view bytes, si
     output.add(parser.push_text(bytes.substr(0, n_bytes)));
     bytes.remove_prefix(n_bytes);
   }
-  output.add(parser.finish(hit_limit));
+  output.add(parser.finish(hit_limit), true);
   output.finish = parser.finish_reason();
   output.sampled = parser.take_sampled_calls();
   return output;

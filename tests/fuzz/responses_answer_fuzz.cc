@@ -37,10 +37,10 @@ std::string answer(const std::string& text, size_t piece) {
   const auto sink = ds4::make_responses_stream(plan(), std::make_shared<ds4::ResponsesMemory>(), responder);
   sink->begin();
   ds4::OutputParser parser({.starts_in_thinking = true, .tools_enabled = true});
-  for (size_t at = 0; at < text.size(); at += piece) sink->on_events(parser.push_text(text.substr(at, piece)));
+  for (size_t at = 0; at < text.size(); at += piece) sink->on_events(0, parser.push_text(text.substr(at, piece)));
   ds4::OutputEvents last = parser.finish(true);
   last.push_back(ds4::Finished{parser.finish_reason(), {}});
-  sink->on_events(std::move(last));
+  sink->on_events(0, std::move(last));
   CHECK(ds4::is_well_formed_utf8(responder->bytes), "ill-formed events");
   const std::string& events = responder->bytes;
   const size_t output = events.rfind("\"output\":[");

@@ -8,6 +8,7 @@
 #include "chat/output_parser.h"
 #include "server/anthropic_messages.h"
 #include "server/anthropic_signature.h"
+#include "server/open_answer.h"
 #include "server/recording_responder.h"
 #include "support/message_accumulator.h"
 
@@ -51,8 +52,7 @@ class AnthropicAnswerTest : public testing::Test {
   // Every event on its own, as an engine with one token per step sends them.
   std::string stream(OutputEvents events, const MessageInfo& message = info()) {
     responder_ = std::make_shared<RecordingResponder>();
-    const auto sink = make_message_stream(message, responder_);
-    sink->begin();
+    const auto sink = test::open_answer(make_message_stream(message, responder_), responder_);
     for (OutputEvent& event : events) sink->on_events({std::move(event)});
     EXPECT_TRUE(responder_->has_ended);
     return responder_->stream;
@@ -64,8 +64,7 @@ class AnthropicAnswerTest : public testing::Test {
   }
   std::string answer(OutputEvents events, const MessageInfo& message = info()) {
     responder_ = std::make_shared<RecordingResponder>();
-    const auto sink = make_message_answer(message, responder_);
-    sink->begin();
+    const auto sink = test::open_answer(make_message_answer(message, responder_), responder_);
     sink->on_events(std::move(events));
     EXPECT_TRUE(responder_->has_sent);
     return responder_->whole.body;
@@ -197,14 +196,6 @@ TEST_F(AnthropicAnswerTest, EndsACallThatWasCutOff) {
   ASSERT_THAT(whole["content"], SizeIs(1));
   EXPECT_EQ(whole["content"][0]["type"], "text");
   EXPECT_EQ(whole["stop_reason"], "max_tokens");
-}
-
-TEST_F(AnthropicAnswerTest, BeginsAStreamOnceWhoeverComesFirst) {
-  responder_ = std::make_shared<RecordingResponder>();
-  const auto sink = make_message_stream(info(), responder_);
-  sink->on_events({TextDelta{"a"}});
-  sink->begin();
-  EXPECT_EQ(responder_->stream.rfind("message_start"), responder_->stream.find("message_start\",\"message\""));
 }
 
 TEST_F(AnthropicAnswerTest, EndsAFailedStreamWithAnErrorEvent) {

@@ -334,10 +334,11 @@ TEST(AnthropicRequestTest, HasSignaturesOfStrictTools) {
 }
 
 TEST(AnthropicRequestTest, TakesTheSchemaOfTheAnswer) {
-  for (const char* fields : {R"("output_config":{"format":{"type":"json_schema","schema":{"type":"object","b":1.50}}})",
-                             R"("output_format":{"type":"json_schema","schema":{"type":"object","b":1.50}})"}) {
+  for (const char* fields :
+       {R"("output_config":{"format":{"type":"json_schema","schema":{"type":"object","description":"b"}}})",
+        R"("output_format":{"type":"json_schema","schema":{"type":"object","description":"b"}})"}) {
     const MessagesRequest request = parse_ok(with(fields));
-    EXPECT_EQ(request.rules.json_schema, R"({"type": "object", "b": 1.5})");
+    EXPECT_EQ(request.rules.json_schema, R"({"type": "object", "description": "b"})");
     EXPECT_EQ(request.conversation.messages[0].role, Role::kSystem);
     EXPECT_EQ(request.conversation.messages[0].response_format, request.rules.json_schema);
     EXPECT_TRUE(render(request.conversation, request.render).ok());

@@ -5,15 +5,11 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
 #include "chat/renderer.h"
 #include "gguf/reader.h"
 #include "server/anthropic_messages.h"
 #include "server/anthropic_signature.h"
-#include "server/engine_generator.h"
-#include "server/http_client.h"
-#include "server/http_server.h"
-#include "server/routes.h"
+#include "server/engine_server.h"
 #include "support/message_accumulator.h"
 
 namespace ds4 {
@@ -28,42 +24,11 @@ constexpr const char* kModel = DS4_SOURCE_DIR "/models/ds4-mini.gguf";
 constexpr const char* kQuestion = "What is the weather in Paris?";
 
 // The whole way over HTTP with the trained model, which calls the tool that it is asked to.
-class AnthropicServerTest : public testing::Test {
+class AnthropicServerTest : public test::EngineServerTest {
  protected:
-  static void SetUpTestSuite() { set_log_level(LogLevel::kError); }
-  static void TearDownTestSuite() { set_log_level(LogLevel::kInfo); }
+  AnthropicServerTest() { start(test::trained_engine()); }
 
-  void SetUp() override {
-    EngineOptions options;
-    options.model_path = kModel;
-    options.ctx_tokens = 1024;
-    options.n_slots = 1;
-    options.n_threads = 1;
-    auto engine = Engine::load(options);
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    engine_ = engine.take_value();
-    generator_ = std::make_unique<EngineGenerator>(*engine_, GeneratorOptions{});
-    routes_ = std::make_unique<Routes>(*generator_);
-    HttpServerOptions server;
-    server.host = "127.0.0.1";
-    server.port = 0;
-    server.n_threads = 1;
-    server_ =
-        HttpServer::start(std::move(server), [this](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-          routes_->handle(std::move(request), responder);
-        }).take_value();
-  }
-  // As the program does: nothing answers any more when the server goes.
-  void TearDown() override {
-    server_->stop(0);
-    generator_->stop();
-    server_.reset();
-  }
-
-  ClientResponse post(std::string_view path, const Json& body) {
-    HttpClient client(server_->port());
-    return client.post(path, body.dump());
-  }
+  ClientResponse post(std::string_view path, const Json& body) { return EngineServerTest::post(path, body.dump()); }
   ClientResponse ask(std::string_view method, std::string_view path, std::string_view headers = "") {
     HttpClient client(server_->port());
     client.send(fmt::format("{} {} HTTP/1.1\r\nHost: x\r\n{}\r\n", method, path, headers));
@@ -124,11 +89,6 @@ class AnthropicServerTest : public testing::Test {
   static int prompt_tokens(const Json& message) {
     return message["usage"]["input_tokens"].get<int>() + message["usage"]["cache_read_input_tokens"].get<int>();
   }
-
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<EngineGenerator> generator_;
-  std::unique_ptr<Routes> routes_;
-  std::unique_ptr<HttpServer> server_;
 };
 
 TEST_F(AnthropicServerTest, CallsAToolAndComputesNothingOfThatTurnAgain) {

@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/log.h"
+#include "server/open_answer.h"
 #include "server/openai_chat.h"
 #include "server/recording_responder.h"
 
@@ -26,13 +27,11 @@ class ChatAnswerTest : public testing::Test {
 
   // Every event on its own, as an engine with one token per step sends them.
   void stream(OutputEvents events, const ChatAnswerInfo& answer) {
-    const auto sink = make_chat_stream(answer, responder_);
-    sink->begin();
+    const auto sink = test::open_answer(make_chat_stream(answer, responder_), responder_);
     for (OutputEvent& event : events) sink->on_events({std::move(event)});
   }
   Json answer(OutputEvents events) {
-    const auto sink = make_chat_answer(info(), responder_);
-    sink->begin();
+    const auto sink = test::open_answer(make_chat_answer(info(), responder_), responder_);
     sink->on_events(std::move(events));
     EXPECT_TRUE(responder_->has_sent);
     return Json::parse(responder_->whole.body, nullptr, false);
@@ -134,13 +133,6 @@ TEST_F(ChatAnswerTest, TellsAClientOfACancelledStream) {
   stream({Finished{FinishReason::kCancelled, kUsage}}, info());
   EXPECT_THAT(responder_->payloads().back(), testing::HasSubstr(R"("code":"cancelled")"));
   EXPECT_TRUE(responder_->has_ended);
-}
-
-TEST_F(ChatAnswerTest, BeginsAStreamOnceWhoeverComesFirst) {
-  const auto sink = make_chat_stream(info(), responder_);
-  sink->on_events({TextDelta{"a"}});
-  sink->begin();
-  EXPECT_THAT(responder_->payloads(), SizeIs(2));
 }
 
 TEST_F(ChatAnswerTest, StreamsLogprobsWithTheTextTheyBecame) {

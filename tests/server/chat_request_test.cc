@@ -154,7 +154,7 @@ INSTANTIATE_TEST_SUITE_P(
         Refusal{R"("logprobs":2)", "logprobs", "true or false"},
         Refusal{R"("top_logprobs":2)", "top_logprobs", "logprobs: true"},
         Refusal{R"("logprobs":true,"top_logprobs":21)", "top_logprobs", "from 0 to 20"},
-        Refusal{R"("n":2)", "n", "one answer"}, Refusal{R"("n":0)", "n", "found 0"},
+        Refusal{R"("n":17)", "n", "from 1 to 16"}, Refusal{R"("n":0)", "n", "found 0"},
         Refusal{R"("presence_penalty":2.5)", "presence_penalty", "from -2 to 2"},
         Refusal{R"("frequency_penalty":"x")", "frequency_penalty", "a number"},
         Refusal{R"("repetition_penalty":0)", "repetition_penalty", "found 0"},

@@ -2,18 +2,14 @@
 #include <condition_variable>
 #include <functional>
 #include <mutex>
+#include <set>
 #include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
-#include "server/engine_generator.h"
-#include "server/http_client.h"
-#include "server/http_server.h"
-#include "server/routes.h"
-#include "support/tiny_model.h"
+#include "server/engine_server.h"
 
 namespace ds4 {
 namespace {
@@ -41,7 +37,8 @@ class FakeGenerator final : public Generator {
 
   Result<void> submit(GenerateRequest request) override {
     const std::lock_guard lock(mutex_);
-    if (busy) return make_error(ErrorCode::kBusy, "64 requests wait already");
+    if (busy || n_accepted == 0) return make_error(ErrorCode::kBusy, "64 requests wait already");
+    --n_accepted;
     requests_.push_back(std::move(request));
     changed_.notify_all();
     return {};
@@ -61,6 +58,7 @@ class FakeGenerator final : public Generator {
   }
 
   bool busy = false;
+  int n_accepted = 1000;
 
  private:
   ServedModel model_{.id = "ds4-mini", .name = "DS4 mini", .created_s = 5, .ctx_tokens = 4096};
@@ -68,21 +66,6 @@ class FakeGenerator final : public Generator {
   std::condition_variable changed_;
   std::vector<GenerateRequest> requests_;
 };
-
-std::unique_ptr<HttpServer> start_server(const Routes& routes, HttpServerOptions options = {}) {
-  options.host = "127.0.0.1";
-  options.port = 0;
-  options.n_threads = 2;
-  options.error_response = [](int status, std::string_view reason) {
-    return openai_error_response({.status = status, .message = std::string(reason)});
-  };
-  auto server = HttpServer::start(std::move(options),
-                                  [&routes](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-                                    routes.handle(std::move(request), responder);
-                                  });
-  EXPECT_TRUE(server.ok()) << server.error().message;
-  return server.take_value();
-}
 
 std::string content_of(const std::string& event) {
   const Json json = Json::parse(event.substr(event.find('{')), nullptr, false);
@@ -103,7 +86,7 @@ class ChatServerTest : public testing::Test {
 
   FakeGenerator generator_;
   Routes routes_{generator_};
-  std::unique_ptr<HttpServer> server_ = start_server(routes_);
+  std::unique_ptr<HttpServer> server_ = test::start_server(routes_);
 };
 
 TEST_F(ChatServerTest, AnswersAChat) {
@@ -185,6 +168,115 @@ TEST_F(ChatServerTest, CancelsWhatItsClientNoLongerWaitsFor) {
   }
 }
 
+constexpr const char* kThree = R"({"messages":[{"role":"user","content":"hi"}],"n":3,"seed":5})";
+constexpr const char* kThreeStream =
+    R"({"messages":[{"role":"user","content":"hi"}],"n":3,"stream":true,"stream_options":{"include_usage":true}})";
+
+TEST_F(ChatServerTest, AnswersWithSeveralChoices) {
+  HttpClient client(port());
+  client.send(post_request("/v1/chat/completions", kThree));
+  std::vector<GenerateRequest> choices;
+  for (uint64_t i = 0; i < 3; ++i) {
+    choices.push_back(generator_.take());
+    EXPECT_EQ(choices.back().sampling.seed, 5 + i);
+    EXPECT_EQ(choices.back().prompt_tokens, choices.front().prompt_tokens);
+    EXPECT_EQ(choices.back().cancel, choices.front().cancel);
+  }
+  const Usage usage{.prompt_tokens = 4, .completion_tokens = 2, .reasoning_tokens = 1, .cached_tokens = 3};
+  choices[2].sink->on_events({TextDelta{"c"}, Finished{FinishReason::kLength, usage}});
+  choices[0].sink->on_events({ReasoningDelta{"r"}, TextDelta{"a"}, Finished{FinishReason::kStop, usage}});
+  choices[1].sink->on_events({ToolCallBegin{0, "f", "call_1"}, ToolCallEnd{0, "{}"},
+                              Finished{FinishReason::kToolCalls, {.prompt_tokens = 4, .completion_tokens = 7}}});
+  const Json answer = Json::parse(client.read_response().body, nullptr, false);
+  ASSERT_EQ(answer["choices"].size(), 3U);
+  for (size_t i = 0; i < 3; ++i) EXPECT_EQ(answer["choices"][i]["index"], i);
+  EXPECT_EQ(answer["choices"][0]["message"]["content"], "a");
+  EXPECT_EQ(answer["choices"][0]["message"]["reasoning_content"], "r");
+  EXPECT_EQ(answer["choices"][1]["message"]["tool_calls"][0]["id"], "call_1");
+  EXPECT_EQ(answer["choices"][1]["finish_reason"], "tool_calls");
+  EXPECT_EQ(answer["choices"][2]["message"]["content"], "c");
+  EXPECT_EQ(answer["choices"][2]["finish_reason"], "length");
+  EXPECT_EQ(answer["usage"]["prompt_tokens"], 4);
+  EXPECT_EQ(answer["usage"]["completion_tokens"], 11);
+  EXPECT_EQ(answer["usage"]["prompt_tokens_details"]["cached_tokens"], 3);
+  EXPECT_EQ(answer["usage"]["completion_tokens_details"]["reasoning_tokens"], 2);
+}
+
+TEST_F(ChatServerTest, StreamsSeveralChoices) {
+  HttpClient client(port());
+  client.send(post_request("/v1/chat/completions", kThreeStream));
+  std::vector<GenerateRequest> choices;
+  for (int i = 0; i < 3; ++i) choices.push_back(generator_.take());
+  const TokenLogprobs token{.chosen = {.token_id = 1, .bytes = "b", .logprob = -1.0F}, .top = {}};
+  choices[1].sink->on_events({token, TextDelta{"b"}});
+  choices[0].sink->on_events({TextDelta{"a"}, Finished{FinishReason::kStop, {.completion_tokens = 1}}});
+  choices[1].sink->on_events({Finished{FinishReason::kLength, {.completion_tokens = 2}}});
+  choices[2].sink->on_events({Finished{FinishReason::kStop, {.completion_tokens = 3}}});
+  client.read_head();
+  std::vector<std::string> seen;
+  int completion_tokens = 0;
+  for (std::string event = client.read_event(); !event.empty(); event = client.read_event()) {
+    const Json json = Json::parse(event.substr(event.find(' ') + 1), nullptr, false);
+    if (!json.is_object()) continue;
+    if (json["usage"].is_object()) completion_tokens = json["usage"]["completion_tokens"];
+    for (const Json& choice : json["choices"]) {
+      const std::string finish = choice["finish_reason"].is_string() ? choice["finish_reason"] : "";
+      const std::string logprobs = choice["logprobs"].is_object() ? "+logprobs" : "";
+      seen.push_back(
+          fmt::format("{}:{}{}{}", choice["index"].get<int>(), choice["delta"].value("content", ""), finish, logprobs));
+    }
+  }
+  EXPECT_THAT(seen, ElementsAre("0:", "1:", "2:", "1:b+logprobs", "0:a", "0:stop", "1:length", "2:stop"));
+  EXPECT_EQ(completion_tokens, 6);
+}
+
+TEST_F(ChatServerTest, CancelsAllChoicesWhenTheClientLeaves) {
+  HttpClient client(port());
+  client.send(post_request("/v1/chat/completions", kThreeStream));
+  std::vector<GenerateRequest> choices;
+  for (int i = 0; i < 3; ++i) choices.push_back(generator_.take());
+  client.close();
+  for (const GenerateRequest& choice : choices) EXPECT_TRUE(becomes_true(*choice.cancel));
+}
+
+TEST_F(ChatServerTest, OneFailedChoiceEndsTheAnswer) {
+  HttpClient client(port());
+  client.send(post_request("/v1/chat/completions", kThree));
+  std::vector<GenerateRequest> choices;
+  for (int i = 0; i < 3; ++i) choices.push_back(generator_.take());
+  choices[0].sink->on_events({TextDelta{"a"}, Finished{}});
+  choices[1].sink->on_events({Failed{make_error(ErrorCode::kInternal, "device lost")}});
+  EXPECT_TRUE(becomes_true(*choices[2].cancel));
+  choices[2].sink->on_events({Finished{FinishReason::kCancelled, {}}});
+  const ClientResponse response = client.read_response();
+  EXPECT_EQ(response.status, 500);
+  EXPECT_THAT(response.body, HasSubstr("device lost"));
+}
+
+TEST_F(ChatServerTest, RefusesAnAnswerWhoseChoicesDoNotAllFit) {
+  generator_.n_accepted = 2;
+  HttpClient client(port());
+  for (const char* body : {kThree, kThreeStream}) {
+    generator_.n_accepted = 2;
+    EXPECT_EQ(client.post("/v1/chat/completions", body).status, 429);
+    for (int i = 0; i < 2; ++i) {
+      const GenerateRequest choice = generator_.take();
+      EXPECT_TRUE(*choice.cancel);
+      choice.sink->on_events({Finished{FinishReason::kCancelled, {}}});
+    }
+  }
+}
+
+TEST_F(ChatServerTest, TellsAClientThatStoppedSendingWhyItsAnswerEnds) {
+  HttpClient client(port());
+  client.send(post_request("/v1/chat/completions", kChat));
+  const GenerateRequest request = generator_.take();
+  client.finish_sending();
+  EXPECT_TRUE(becomes_true(*request.cancel));
+  request.sink->on_events({Finished{FinishReason::kCancelled, {}}});
+  EXPECT_THAT(client.read_response().body, HasSubstr("its client is gone"));
+}
+
 TEST_F(ChatServerTest, TellsStreamsThatTheServerStops) {
   HttpClient client(port());
   client.send(post_request("/v1/chat/completions", kStream));
@@ -194,7 +286,9 @@ TEST_F(ChatServerTest, TellsStreamsThatTheServerStops) {
   request.sink->on_events({Finished{FinishReason::kCancelled, {}}});
   client.read_head();
   client.read_event();
-  EXPECT_THAT(client.read_event(), HasSubstr("event: error"));
+  const std::string event = client.read_event();
+  EXPECT_THAT(event, HasSubstr("event: error"));
+  EXPECT_THAT(event, HasSubstr("the server stops"));
   stopping.join();
 }
 
@@ -296,7 +390,7 @@ TEST_F(ChatServerTest, AllowsOtherOriginsOnlyWhenAsked) {
   EXPECT_EQ(plain.get("/health").header("Access-Control-Allow-Origin"), "");
   HttpServerOptions options;
   options.headers = cors_headers();
-  const auto open = start_server(routes_, std::move(options));
+  const auto open = test::start_server(routes_, std::move(options));
   HttpClient client(open->port());
   EXPECT_EQ(client.get("/health").header("Access-Control-Allow-Origin"), "*");
   EXPECT_EQ(client.get("/nowhere").header("Access-Control-Allow-Origin"), "*");
@@ -306,38 +400,16 @@ TEST_F(ChatServerTest, AllowsOtherOriginsOnlyWhenAsked) {
 }
 
 // The same over a real engine: random weights, so only the form of the answers is known.
-class EngineServerTest : public testing::Test {
+class ChatEngineTest : public test::EngineServerTest {
  protected:
-  void SetUp() override {
-    set_log_level(LogLevel::kError);
-    EngineOptions options;
-    options.model_path = test::tiny_model_path();
-    options.ctx_tokens = 512;
-    options.n_slots = 2;
-    options.n_threads = 1;
-    auto engine = Engine::load(options);
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    engine_ = engine.take_value();
-    generator_ = std::make_unique<EngineGenerator>(*engine_, GeneratorOptions{});
-    routes_ = std::make_unique<Routes>(*generator_);
-    server_ = start_server(*routes_);
-  }
-  void TearDown() override {
-    server_.reset();
-    set_log_level(LogLevel::kInfo);
-  }
+  ChatEngineTest() { start(test::tiny_engine()); }
 
   static std::string body(std::string_view fields) {
     return fmt::format(R"({{"messages":[{{"role":"user","content":"hi"}}],"temperature":0,{}}})", fields);
   }
-
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<EngineGenerator> generator_;
-  std::unique_ptr<Routes> routes_;
-  std::unique_ptr<HttpServer> server_;
 };
 
-TEST_F(EngineServerTest, StreamsWhatItAnswersInOnePiece) {
+TEST_F(ChatEngineTest, StreamsWhatItAnswersInOnePiece) {
   HttpClient client(server_->port());
   const Json whole = Json::parse(client.post("/v1/chat/completions", body(R"("max_tokens":12)")).body, nullptr, false);
   EXPECT_GT(whole["usage"]["completion_tokens"], 0);
@@ -360,7 +432,31 @@ TEST_F(EngineServerTest, StreamsWhatItAnswersInOnePiece) {
   EXPECT_EQ(finish, answer["finish_reason"].get<std::string>());
 }
 
-TEST_F(EngineServerTest, ServesTwoClientsAtOnce) {
+TEST_F(ChatEngineTest, ChoicesDifferAndComeAgain) {
+  const auto ask = [this](std::string_view fields) {
+    return Json::parse(
+        post("/v1/chat/completions",
+             fmt::format(R"({{"messages":[{{"role":"user","content":"hi"}}],"max_tokens":20,{}}})", fields))
+            .body,
+        nullptr, false);
+  };
+  const Json many = ask(R"("seed":11,"n":4)");
+  ASSERT_EQ(many["choices"].size(), 4U);
+  std::set<std::string> texts;
+  size_t n_tokens = 0;
+  for (size_t i = 0; i < 4; ++i) {
+    texts.insert(many["choices"][i]["message"].dump());
+    const Json alone = ask(fmt::format(R"("seed":{})", 11 + i));
+    EXPECT_EQ(alone["choices"][0]["message"], many["choices"][i]["message"]) << i;
+    EXPECT_EQ(alone["usage"]["prompt_tokens"], many["usage"]["prompt_tokens"]);
+    n_tokens += alone["usage"]["completion_tokens"].get<size_t>();
+  }
+  EXPECT_EQ(texts.size(), 4U);
+  EXPECT_EQ(many["usage"]["completion_tokens"], n_tokens);
+  EXPECT_EQ(ask(R"("seed":11,"n":4)")["choices"], many["choices"]);
+}
+
+TEST_F(ChatEngineTest, ServesTwoClientsAtOnce) {
   HttpClient first(server_->port());
   HttpClient second(server_->port());
   const std::string request = post_request("/v1/chat/completions", body(R"("max_tokens":20)"));
@@ -371,7 +467,7 @@ TEST_F(EngineServerTest, ServesTwoClientsAtOnce) {
   EXPECT_EQ(one["choices"][0]["message"], two["choices"][0]["message"]);
 }
 
-TEST_F(EngineServerTest, GoesOnAfterAClientLeft) {
+TEST_F(ChatEngineTest, GoesOnAfterAClientLeft) {
   HttpClient leaving(server_->port());
   leaving.send(post_request("/v1/chat/completions", body(R"("stream":true)")));
   leaving.read_head();
@@ -380,7 +476,7 @@ TEST_F(EngineServerTest, GoesOnAfterAClientLeft) {
   EXPECT_EQ(client.post("/v1/chat/completions", body(R"("max_tokens":3)")).status, 200);
 }
 
-TEST_F(EngineServerTest, CountsAPromptThatDoesNotFit) {
+TEST_F(ChatEngineTest, CountsAPromptThatDoesNotFit) {
   HttpClient client(server_->port());
   const ClientResponse response =
       client.post("/v1/chat/completions",

@@ -1,17 +1,13 @@
 #include <memory>
-#include <mutex>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
-#include "server/engine_generator.h"
-#include "server/http_client.h"
-#include "server/http_server.h"
+#include "server/choices.h"
+#include "server/engine_server.h"
 #include "server/openai_completions.h"
-#include "server/routes.h"
-#include "support/tiny_model.h"
+#include "server/recording_responder.h"
 
 namespace ds4 {
 namespace {
@@ -64,6 +60,16 @@ TEST(CompletionRequestTest, ReadsItsOwnFields) {
   EXPECT_TRUE(request.stream && request.include_usage);
 }
 
+TEST(CompletionRequestTest, ReadsPenaltiesAndBiases) {
+  const CompletionRequest request = accepted(
+      R"({"prompt":"a","presence_penalty":0.5,"frequency_penalty":-1,"repetition_penalty":2,"logit_bias":{"7":-100}})");
+  EXPECT_EQ(request.sampling.presence_penalty, 0.5F);
+  EXPECT_EQ(request.sampling.frequency_penalty, -1.0F);
+  EXPECT_EQ(request.sampling.repetition_penalty, 2.0F);
+  ASSERT_EQ(request.sampling.logit_bias.size(), 1U);
+  EXPECT_EQ(request.sampling.logit_bias[0].token, 7);
+}
+
 TEST(CompletionRequestTest, NamesWhatItRefuses) {
   EXPECT_EQ(refused_param("{}"), "prompt");
   EXPECT_EQ(refused_param(R"({"prompt":{}})"), "prompt");
@@ -76,23 +82,10 @@ TEST(CompletionRequestTest, NamesWhatItRefuses) {
   EXPECT_EQ(refused_param(R"({"prompt":"a","n":17})"), "n");
   EXPECT_EQ(refused_param(R"({"prompt":"a","logprobs":21})"), "logprobs");
   EXPECT_EQ(refused_param(R"({"prompt":"a","logprobs":1,"echo":true})"), "logprobs");
-  EXPECT_EQ(refused_param(R"({"prompt":"a","frequency_penalty":1})"), "frequency_penalty");
+  EXPECT_EQ(refused_param(R"({"prompt":"a","frequency_penalty":3})"), "frequency_penalty");
+  EXPECT_EQ(refused_param(R"({"prompt":"a","presence_penalty":"x"})"), "presence_penalty");
+  EXPECT_EQ(refused_param(R"({"prompt":"a","logit_bias":{"7":101}})"), "logit_bias.7");
 }
-
-// Keeps what is sent; a stream's chunks are joined.
-class RecordingResponder final : public Responder {
- public:
-  void send(HttpResponse response) override { response_ = std::move(response); }
-  void begin_stream(HttpResponse head, std::string) override { stream_ += head.body; }
-  void write(std::string chunk) override { stream_ += chunk; }
-  void end() override { ended_ = true; }
-  std::shared_ptr<std::atomic<bool>> cancelled() const override { return cancelled_; }
-
-  HttpResponse response_;
-  std::string stream_;
-  bool ended_ = false;
-  std::shared_ptr<std::atomic<bool>> cancelled_ = std::make_shared<std::atomic<bool>>(false);
-};
 
 class CompletionAnswerTest : public testing::Test {
  protected:
@@ -100,29 +93,31 @@ class CompletionAnswerTest : public testing::Test {
   static void TearDownTestSuite() { set_log_level(LogLevel::kInfo); }
 
   void make(bool stream, std::vector<std::string> echos, int32_t n = 1) {
-    answer_ = make_completion_answer(
-        {.id = "cmpl-1", .model = "m", .stream = stream, .include_usage = true, .n = n, .echos = std::move(echos)},
+    gate_ = std::make_shared<AnswerGate>(
+        make_completion_answer(
+            {.id = "cmpl-1", .model = "m", .stream = stream, .include_usage = true, .n = n, .echos = std::move(echos)},
+            responder_),
         responder_);
   }
-  Json body() const { return Json::parse(responder_->response_.body, nullptr, false); }
+  Json body() const { return Json::parse(responder_->whole.body, nullptr, false); }
 
   static TokenLogprobs token(const char* bytes) {
     return {.chosen = {1, bytes, -0.5F}, .top = {{1, bytes, -0.5F}, {2, "z", -1.0F}}};
   }
 
-  std::shared_ptr<RecordingResponder> responder_ = std::make_shared<RecordingResponder>();
-  std::shared_ptr<CompletionAnswer> answer_;
+  std::shared_ptr<test::RecordingResponder> responder_ = std::make_shared<test::RecordingResponder>();
+  std::shared_ptr<AnswerGate> gate_;
 };
 
 TEST_F(CompletionAnswerTest, WaitsForAllChoices) {
   make(false, {"", "", "", ""}, 2);
-  answer_->begin();
+  gate_->begin();
   for (const size_t i : {3U, 0U, 2U}) {
-    answer_->choice(i)->on_events(
+    gate_->choice(i)->on_events(
         {TextDelta{std::to_string(i)}, Finished{FinishReason::kLength, {.prompt_tokens = 5, .completion_tokens = 1}}});
-    EXPECT_EQ(responder_->response_.body, "");
+    EXPECT_EQ(responder_->whole.body, "");
   }
-  answer_->choice(1)->on_events({Finished{FinishReason::kStop, {.prompt_tokens = 5, .cached_tokens = 5}}});
+  gate_->choice(1)->on_events({Finished{FinishReason::kStop, {.prompt_tokens = 5, .cached_tokens = 5}}});
   ASSERT_EQ(body()["choices"].size(), 4U);
   EXPECT_EQ(body()["choices"][3]["text"], "3");
   EXPECT_EQ(body()["choices"][1]["finish_reason"], "stop");
@@ -132,29 +127,28 @@ TEST_F(CompletionAnswerTest, WaitsForAllChoices) {
 
 TEST_F(CompletionAnswerTest, KeepsWhatComesBeforeItBegins) {
   make(true, {"<", ""});
-  answer_->choice(1)->on_events({TextDelta{"early"}});
-  EXPECT_EQ(responder_->stream_, "");
-  answer_->begin();
-  EXPECT_LT(responder_->stream_.find(R"("text":"<","index":0)"),
-            responder_->stream_.find(R"("text":"early","index":1)"));
+  gate_->choice(1)->on_events({TextDelta{"early"}});
+  EXPECT_EQ(responder_->stream, "");
+  gate_->begin();
+  EXPECT_LT(responder_->stream.find(R"("text":"<","index":0)"), responder_->stream.find(R"("text":"early","index":1)"));
 }
 
 TEST_F(CompletionAnswerTest, StreamsToTheEnd) {
   make(true, {""});
-  answer_->begin();
-  answer_->choice(0)->on_events({TextDelta{"a"}});
-  answer_->choice(0)->on_events({Finished{FinishReason::kStop, {.prompt_tokens = 2, .completion_tokens = 1}}});
-  EXPECT_TRUE(responder_->ended_);
-  EXPECT_THAT(responder_->stream_, HasSubstr(R"("finish_reason":"stop")"));
-  EXPECT_THAT(responder_->stream_, HasSubstr(R"("choices":[],"usage":{"prompt_tokens":2)"));
-  EXPECT_THAT(responder_->stream_, testing::EndsWith("data: [DONE]\n\n"));
+  gate_->begin();
+  gate_->choice(0)->on_events({TextDelta{"a"}});
+  gate_->choice(0)->on_events({Finished{FinishReason::kStop, {.prompt_tokens = 2, .completion_tokens = 1}}});
+  EXPECT_TRUE(responder_->has_ended);
+  EXPECT_THAT(responder_->stream, HasSubstr(R"("finish_reason":"stop")"));
+  EXPECT_THAT(responder_->stream, HasSubstr(R"("choices":[],"usage":{"prompt_tokens":2)"));
+  EXPECT_THAT(responder_->stream, testing::EndsWith("data: [DONE]\n\n"));
 }
 
 TEST_F(CompletionAnswerTest, LeavesOutTheLogprobsOfTextThatWasCutOff) {
   make(false, {"é"});
-  answer_->begin();
-  answer_->choice(0)->on_events({token("ab"), token("\xC3"), token("\xA4"), token("stop")});
-  answer_->choice(0)->on_events({TextDelta{"abä"}, Finished{}});
+  gate_->begin();
+  gate_->choice(0)->on_events({token("ab"), token("\xC3"), token("\xA4"), token("stop")});
+  gate_->choice(0)->on_events({TextDelta{"abä"}, Finished{}});
   const Json logprobs = body()["choices"][0]["logprobs"];
   EXPECT_EQ(logprobs["tokens"].size(), 3U);
   EXPECT_EQ(logprobs["text_offset"], Json({1, 3, 3}));
@@ -163,51 +157,23 @@ TEST_F(CompletionAnswerTest, LeavesOutTheLogprobsOfTextThatWasCutOff) {
 
 TEST_F(CompletionAnswerTest, OneFailureEndsAll) {
   make(false, {"", ""});
-  answer_->begin();
-  answer_->choice(0)->on_events({Failed{make_error(ErrorCode::kInternal, "broken")}});
-  EXPECT_EQ(responder_->response_.status, 500);
-  EXPECT_TRUE(*responder_->cancelled_);
-  responder_->response_ = {};
-  answer_->choice(1)->on_events({Finished{FinishReason::kCancelled, {}}});
-  EXPECT_EQ(responder_->response_.body, "");
+  gate_->begin();
+  gate_->choice(0)->on_events({Failed{make_error(ErrorCode::kInternal, "broken")}});
+  EXPECT_EQ(responder_->whole.status, 500);
+  EXPECT_TRUE(*responder_->flag);
+  responder_->whole = {};
+  gate_->choice(1)->on_events({Finished{FinishReason::kCancelled, {}}});
+  EXPECT_EQ(responder_->whole.body, "");
 }
 
 // Over a real engine: random weights, so only the form of the answers is known.
-class CompletionServerTest : public testing::Test {
+class CompletionServerTest : public test::EngineServerTest {
  protected:
-  void SetUp() override {
-    set_log_level(LogLevel::kError);
-    EngineOptions options;
-    options.model_path = test::tiny_model_path();
-    options.ctx_tokens = 256;
-    options.n_slots = 2;
-    options.n_threads = 1;
-    auto engine = Engine::load(options);
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    engine_ = engine.take_value();
-    generator_ = std::make_unique<EngineGenerator>(*engine_, GeneratorOptions{.max_waiting = 8});
-    routes_ = std::make_unique<Routes>(*generator_);
-    auto server = HttpServer::start({.host = "127.0.0.1", .port = 0, .n_threads = 2},
-                                    [this](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-                                      routes_->handle(std::move(request), responder);
-                                    });
-    ASSERT_TRUE(server.ok()) << server.error().message;
-    server_ = server.take_value();
-  }
-  void TearDown() override {
-    server_.reset();
-    set_log_level(LogLevel::kInfo);
-  }
+  CompletionServerTest() { start(test::tiny_engine(256), {.max_waiting = 8}); }
 
   Json post(std::string_view path, std::string_view body) {
-    HttpClient client(server_->port());
-    return Json::parse(client.post(path, body).body, nullptr, false);
+    return Json::parse(EngineServerTest::post(path, body).body, nullptr, false);
   }
-
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<EngineGenerator> generator_;
-  std::unique_ptr<Routes> routes_;
-  std::unique_ptr<HttpServer> server_;
 };
 
 TEST_F(CompletionServerTest, AddsOnlyTheBos) {
@@ -251,6 +217,23 @@ TEST_F(CompletionServerTest, EchoesAndMultiplies) {
   EXPECT_THAT(many["choices"][3]["text"].get<std::string>(), testing::StartsWith("abd"));
   const Json one = post("/v1/completions", R"({"prompt":"abc","max_tokens":6,"seed":7,"echo":true})");
   EXPECT_EQ(one["choices"][0]["text"], many["choices"][0]["text"]);
+}
+
+TEST_F(CompletionServerTest, BiasesDecide) {
+  // The one token that is left, whatever the weights say.
+  const Json biased =
+      post("/v1/completions", R"({"prompt":"abc","max_tokens":5,"temperature":0,"logit_bias":{"66":100}})");
+  const std::string token(engine_->tokenizer()->token_bytes(66));
+  std::string expected;
+  for (int i = 0; i < 5; ++i) expected += token;
+  EXPECT_EQ(biased["choices"][0]["text"], expected);
+  // Each repetition makes it less likely than it was.
+  const Json punished =
+      post("/v1/completions",
+           R"({"prompt":"abc","max_tokens":64,"temperature":0,"logit_bias":{"66":5},"frequency_penalty":2})");
+  const Json plain =
+      post("/v1/completions", R"({"prompt":"abc","max_tokens":64,"temperature":0,"logit_bias":{"66":5}})");
+  EXPECT_NE(punished["choices"][0]["text"], plain["choices"][0]["text"]);
 }
 
 TEST_F(CompletionServerTest, RefusesWhatTheEngineCannotTake) {

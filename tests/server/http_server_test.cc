@@ -57,6 +57,30 @@ class HttpServerTest : public testing::Test {
   std::unique_ptr<HttpServer> server_;
 };
 
+// An engine goes on writing for a while after the server is gone.
+TEST_F(HttpServerTest, RespondersMayOutliveTheServer) {
+  start();
+  HttpClient client(port());
+  client.send("GET /later HTTP/1.1\r\nHost: x\r\n\r\n");
+  std::shared_ptr<Responder> responder = wait_for_later();
+  ASSERT_NE(responder, nullptr);
+  const auto flag = responder->cancelled();
+  responder->begin_stream({}, ": silence\n\n");
+  std::atomic<bool> gone = false;
+  std::thread writer([&] {
+    while (!gone) responder->write("x");
+    responder->write("x");
+    responder->end();
+  });
+  server_.reset();
+  gone = true;
+  writer.join();
+  EXPECT_TRUE(*flag);
+  responder.reset();
+  // Nothing that waits to be run holds the connection, which has the flag, too.
+  EXPECT_EQ(flag.use_count(), 1);
+}
+
 TEST_F(HttpServerTest, AnswersRequestsOverOneConnection) {
   start();
   HttpClient client(port());

@@ -1,18 +1,12 @@
 // What a server's operator sees: readiness, refusals, numbers and limits, over a real engine with random weights.
 
-#include <memory>
 #include <thread>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
-#include "server/engine_generator.h"
-#include "server/http_client.h"
-#include "server/http_server.h"
-#include "server/routes.h"
-#include "support/tiny_model.h"
+#include "server/engine_server.h"
 
 namespace ds4 {
 namespace {
@@ -20,48 +14,10 @@ namespace {
 using Json = nlohmann::ordered_json;
 using testing::HasSubstr;
 
-class OperationsTest : public testing::Test {
+class OperationsTest : public test::EngineServerTest {
  protected:
-  void SetUp() override {
-    set_log_level(LogLevel::kError);
-    EngineOptions options;
-    options.model_path = test::tiny_model_path();
-    options.ctx_tokens = 512;
-    options.n_slots = 2;
-    options.n_threads = 1;
-    auto engine = Engine::load(options);
-    ASSERT_TRUE(engine.ok()) << engine.error().message;
-    engine_ = engine.take_value();
-    start({});
-  }
-  void TearDown() override {
-    server_.reset();
-    set_log_level(LogLevel::kInfo);
-  }
+  OperationsTest() { start(test::tiny_engine()); }
 
-  void start(GeneratorOptions options) {
-    server_.reset();
-    generator_.reset();
-    metrics_ = std::make_shared<Metrics>();
-    options.metrics = metrics_;
-    generator_ = std::make_unique<EngineGenerator>(*engine_, options);
-    routes_ = std::make_unique<Routes>(*generator_, metrics_);
-    auto server = HttpServer::start({.host = "127.0.0.1", .port = 0, .n_threads = 2},
-                                    [this](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-                                      routes_->handle(std::move(request), responder);
-                                    });
-    ASSERT_TRUE(server.ok()) << server.error().message;
-    server_ = server.take_value();
-  }
-
-  ClientResponse post(std::string_view path, std::string_view body) {
-    HttpClient client(server_->port());
-    return client.post(path, body);
-  }
-  ClientResponse get(std::string_view path) {
-    HttpClient client(server_->port());
-    return client.get(path);
-  }
   // The engine's thread publishes after the answer has gone out.
   bool shows(const std::string& line) {
     for (int i = 0; i < 500; ++i) {
@@ -70,12 +26,6 @@ class OperationsTest : public testing::Test {
     }
     return false;
   }
-
-  std::unique_ptr<Engine> engine_;
-  std::shared_ptr<Metrics> metrics_;
-  std::unique_ptr<EngineGenerator> generator_;
-  std::unique_ptr<Routes> routes_;
-  std::unique_ptr<HttpServer> server_;
 };
 
 TEST_F(OperationsTest, IsReadyUntilItDrains) {
@@ -122,7 +72,7 @@ TEST_F(OperationsTest, CountsWhatItDid) {
 }
 
 TEST_F(OperationsTest, EndsWhatTakesTooLong) {
-  start({.request_timeout_us = 1});
+  start(test::tiny_engine(), {.request_timeout_us = 1});
   const ClientResponse response = post("/v1/completions", R"({"prompt":"abc","max_tokens":400,"seed":3})");
   const Json json = Json::parse(response.body, nullptr, false);
   if (response.status == 200) {

@@ -34,6 +34,7 @@ class RecordingResponder final : public Responder {
   }
   void end() override { has_ended = true; }
   std::shared_ptr<std::atomic<bool>> cancelled() const override { return flag; }
+  bool server_stops() const override { return stops; }
 
   // The payloads of all "data:" lines.
   std::vector<std::string> payloads() const {
@@ -46,6 +47,7 @@ class RecordingResponder final : public Responder {
   }
 
   std::shared_ptr<std::atomic<bool>> flag = std::make_shared<std::atomic<bool>>(false);
+  bool stops = false;
   HttpResponse whole;
   std::string comment;
   std::string stream;

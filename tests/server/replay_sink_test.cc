@@ -6,12 +6,8 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "base/log.h"
 #include "chat/markup.h"
-#include "server/engine_generator.h"
-#include "server/http_client.h"
-#include "server/http_server.h"
-#include "server/routes.h"
+#include "server/engine_server.h"
 #include "support/recording_sink.h"
 #include "support/temporary_path.h"
 
@@ -101,11 +97,8 @@ TEST_F(ReplaySinkTest, RemembersBeforeTheClientKnows) {
 }
 
 // A whole round over HTTP with the trained model, which calls the tool that it is asked to.
-class ReplayServerTest : public testing::Test {
+class ReplayServerTest : public test::EngineServerTest {
  protected:
-  static void SetUpTestSuite() { set_log_level(LogLevel::kError); }
-  static void TearDownTestSuite() { set_log_level(LogLevel::kInfo); }
-
   ReplayServerTest() { std::filesystem::remove_all(kv_directory_); }
   ~ReplayServerTest() override {
     stop();
@@ -113,38 +106,15 @@ class ReplayServerTest : public testing::Test {
   }
 
   void start(const GeneratorOptions& options, bool has_disk = false) {
-    stop();
-    EngineOptions engine;
+    EngineOptions engine = test::trained_engine();
     if (has_disk) engine.kv_disk_dir = kv_directory_;
-    engine.model_path = DS4_SOURCE_DIR "/models/ds4-mini.gguf";
     engine.sessions.disk_least_tokens = 1;
-    engine.ctx_tokens = 1024;
-    engine.n_slots = 1;
-    engine.n_threads = 1;
-    engine_ = Engine::load(engine).take_value();
-    generator_ = std::make_unique<EngineGenerator>(*engine_, options);
-    routes_ = std::make_unique<Routes>(*generator_);
-    HttpServerOptions server;
-    server.host = "127.0.0.1";
-    server.port = 0;
-    server.n_threads = 1;
-    server_ =
-        HttpServer::start(std::move(server), [this](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-          routes_->handle(std::move(request), responder);
-        }).take_value();
-  }
-
-  void stop() {
-    server_.reset();
-    routes_.reset();
-    generator_.reset();
-    engine_.reset();
+    EngineServerTest::start(engine, options);
   }
 
   Json ask(const Json& messages) {
     const Json body = {{"messages", messages}, {"temperature", 0}, {"thinking", true}, {"tools", {tool()}}};
-    HttpClient client(server_->port());
-    return Json::parse(client.post("/v1/chat/completions", body.dump()).body, nullptr, false);
+    return Json::parse(post("/v1/chat/completions", body.dump()).body, nullptr, false);
   }
 
   static Json tool() {
@@ -175,10 +145,6 @@ class ReplayServerTest : public testing::Test {
   }
 
   const std::string kv_directory_ = test::temporary_path("replay");
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<EngineGenerator> generator_;
-  std::unique_ptr<Routes> routes_;
-  std::unique_ptr<HttpServer> server_;
 };
 
 TEST_F(ReplayServerTest, ComputesNothingOfAReturnedTurnAgain) {

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "chat/output_parser.h"
+#include "server/open_answer.h"
 #include "server/responses_fixture.h"
 
 namespace ds4 {
@@ -43,8 +44,7 @@ class ResponsesAnswerTest : public testing::Test {
   // Every event on its own, as an engine with one token per step sends them.
   std::vector<Json> stream(OutputEvents events, const std::string& more = "") {
     const auto responder = std::make_shared<KeepingResponder>();
-    const auto sink = make_responses_stream(plan(more), memory_, responder);
-    sink->begin();
+    const auto sink = test::open_answer(make_responses_stream(plan(more), memory_, responder), responder);
     for (OutputEvent& event : events) sink->on_events({std::move(event)});
     EXPECT_TRUE(responder->has_ended);
     return test::parse_events(responder->bytes);
@@ -52,8 +52,7 @@ class ResponsesAnswerTest : public testing::Test {
 
   Json answer(OutputEvents events, const std::string& more = "") {
     const auto responder = std::make_shared<KeepingResponder>();
-    const auto sink = make_responses_answer(plan(more), memory_, responder);
-    sink->begin();
+    const auto sink = test::open_answer(make_responses_answer(plan(more), memory_, responder), responder);
     sink->on_events(std::move(events));
     EXPECT_TRUE(responder->has_ended);
     return Json::parse(responder->bytes, nullptr, false);
@@ -307,8 +306,7 @@ TEST_F(ResponsesAnswerTest, DoesNotDependOnCuts) {
   const std::string text = "Thinking ünd so 😀</think>The \"answer\"\n\nis 42." + block;
   const auto run = [&](const std::vector<size_t>& cuts) {
     const auto responder = std::make_shared<KeepingResponder>();
-    const auto sink = make_responses_stream(plan(), memory_, responder);
-    sink->begin();
+    const auto sink = test::open_answer(make_responses_stream(plan(), memory_, responder), responder);
     OutputParser parser({.starts_in_thinking = true, .tools_enabled = true});
     size_t at = 0;
     for (const size_t cut : cuts) {

@@ -205,6 +205,15 @@ TEST_F(ResponsesRequestTest, ReadsFormatsReasoningAndIncludes) {
             R"({"type": "object"})");
 }
 
+TEST_F(ResponsesRequestTest, ReadsPenaltiesAndBiases) {
+  const SamplingParams sampling =
+      accept(R"({"input":"x","presence_penalty":0.5,"frequency_penalty":-1,"logit_bias":{"9":3}})").sampling;
+  EXPECT_EQ(sampling.presence_penalty - sampling.frequency_penalty, 1.5F);
+  ASSERT_EQ(sampling.logit_bias.size(), 1U);
+  EXPECT_EQ(sampling.logit_bias[0].value, 3.0F);
+  EXPECT_EQ(refuse(R"({"input":"x","frequency_penalty":2.5})").param, "frequency_penalty");
+}
+
 TEST_F(ResponsesRequestTest, RefusesWhatItCannotDo) {
   const auto param = [this](const std::string& members) { return refuse("{" + members + "}").param; };
   EXPECT_EQ(param(""), "input");

@@ -1,12 +1,8 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include "base/log.h"
-#include "server/engine_generator.h"
-#include "server/http_client.h"
-#include "server/http_server.h"
+#include "server/engine_server.h"
 #include "server/responses_fixture.h"
-#include "server/routes.h"
 
 namespace ds4 {
 namespace {
@@ -19,29 +15,9 @@ constexpr const char* kQuestion = "What is the weather in Paris?";
 Json user(const std::string& text) { return {{"role", "user"}, {"content", text}}; }
 
 // Whole rounds over HTTP with the trained model, which calls the tool that it is asked to.
-class ResponsesServerTest : public testing::Test {
+class ResponsesServerTest : public test::EngineServerTest {
  protected:
-  static void SetUpTestSuite() { set_log_level(LogLevel::kError); }
-  static void TearDownTestSuite() { set_log_level(LogLevel::kInfo); }
-
-  ResponsesServerTest() {
-    EngineOptions engine;
-    engine.model_path = DS4_SOURCE_DIR "/models/ds4-mini.gguf";
-    engine.ctx_tokens = 1024;
-    engine.n_slots = 1;
-    engine.n_threads = 1;
-    engine_ = Engine::load(engine).take_value();
-    generator_ = std::make_unique<EngineGenerator>(*engine_, GeneratorOptions{});
-    routes_ = std::make_unique<Routes>(*generator_);
-    HttpServerOptions server;
-    server.host = "127.0.0.1";
-    server.port = 0;
-    server.n_threads = 1;
-    server_ =
-        HttpServer::start(std::move(server), [this](HttpRequest request, const std::shared_ptr<Responder>& responder) {
-          routes_->handle(std::move(request), responder);
-        }).take_value();
-  }
+  ResponsesServerTest() { start(test::trained_engine()); }
 
   ClientResponse send(const std::string& method, const std::string& path, const std::string& body = "") {
     HttpClient client(server_->port());
@@ -81,11 +57,6 @@ class ResponsesServerTest : public testing::Test {
     EXPECT_GE(second["usage"]["input_tokens_details"]["cached_tokens"].get<int>(),
               first["usage"]["total_tokens"].get<int>() - 1);
   }
-
-  std::unique_ptr<Engine> engine_;
-  std::unique_ptr<EngineGenerator> generator_;
-  std::unique_ptr<Routes> routes_;
-  std::unique_ptr<HttpServer> server_;
 };
 
 TEST_F(ResponsesServerTest, ContinuesFromItemsThatTheClientKept) {

@@ -6,6 +6,7 @@
 #include "backends/cpu/cpu_backend.h"
 #include "base/rng.h"
 #include "base/system_memory.h"
+#include "engine/empty_runner.h"
 #include "engine/memory_plan.h"
 #include "engine/model_identity.h"
 #include "model/activations.h"
@@ -14,32 +15,6 @@
 
 namespace ds4 {
 namespace {
-
-// Appends tokens to sequences and computes nothing. All logits are 0.
-class EmptyRunner final : public StepRunner {
- public:
-  EmptyRunner(const ForwardLimits& limits, int32_t n_vocab)
-      : limits_(limits),
-        n_vocab_(static_cast<size_t>(n_vocab)),
-        logits_(n_vocab_ * static_cast<size_t>(limits.logits_rows)) {}
-  const ForwardLimits& limits() const override { return limits_; }
-
-  Result<std::span<const float>> run(std::span<const SequenceInput> inputs) override {
-    size_t n_wanted = 0;
-    for (const SequenceInput& input : inputs) {
-      const auto n_tokens = static_cast<int32_t>(input.tokens.size());
-      TRY(input.kv->reserve(n_tokens));
-      input.kv->advance(n_tokens);
-      if (input.logits != LogitsWanted::kNone) ++n_wanted;
-    }
-    return std::span<const float>(logits_).first(n_wanted * n_vocab_);
-  }
-
- private:
-  ForwardLimits limits_;
-  size_t n_vocab_;
-  std::vector<float> logits_;
-};
 
 void fill(const TensorView& view, uint64_t n_bytes) {
   std::byte* const memory = view.buffer->host_data();
