@@ -2,6 +2,7 @@
 function(ds4_library name)
   cmake_parse_arguments(ARG "" "" "USES;LINK" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/${name}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "/backends/cuda/")  # cmake/cuda.cmake
   if(NOT sources)
     add_library(ds4_${name} INTERFACE)
     set(scope INTERFACE)

@@ -18,6 +18,9 @@ LAYERS = ["base", "gguf", "ops", "backends", "model", "quant", "text", "chat", "
 # header pattern -> files that may include it (fnmatch patterns)
 LIBRARIES = {
     "fmt/*": ["src/*.h", "src/*.cc", "tests/*"],
+    "cuda.h": ["src/backends/cuda/*"],
+    "cuda_fp16.h": ["src/backends/cuda/*"],
+    "cuda_runtime*.h": ["src/backends/cuda/*", "tests/cuda/*"],
     "boost/*": ["src/server/http_*", "tests/*"],
     "openssl/*": ["src/server/http_*", "src/server/sealed_text.cc", "tests/*"],
     "nlohmann/*": ["src/server/*.cc", "src/chat/python_json.cc", "src/text/tokenizer_json.cc", "src/quant/*.cc",

@@ -16,7 +16,18 @@ class BackendWithOps final : public Backend {
   NumericProfile profile() const override { return backend_.profile(); }
   bool supports(WeightUse use, DType type) const override { return backend_.supports(use, type); }
   Result<std::unique_ptr<Buffer>> allocate(uint64_t size_bytes) override { return backend_.allocate(size_bytes); }
+  Result<std::unique_ptr<Buffer>> allocate_host(uint64_t size_bytes) override {
+    return backend_.allocate_host(size_bytes);
+  }
   Result<TensorView> place_weight(const TensorView& host) override { return backend_.place_weight(host); }
+  Result<PlacedWeights> place_weights(const GgufFile& file, std::span<const WeightToPlace> weights,
+                                      const WeightProgress& progress) override {
+    return backend_.place_weights(file, weights, progress);
+  }
+  uint64_t placed_bytes(DType type, uint64_t file_bytes) const override {
+    return backend_.placed_bytes(type, file_bytes);
+  }
+  std::optional<DeviceMemory> device_memory() const override { return backend_.device_memory(); }
   void upload(std::span<const std::byte> bytes, const TensorView& destination) override {
     backend_.upload(bytes, destination);
   }

@@ -4,8 +4,8 @@
 
 #include <cstring>
 
+#include "backends/capabilities.h"
 #include "base/cpu_topology.h"
-#include "gguf/dequantize.h"
 #include "ops/reference_ops.h"
 
 namespace ds4 {
@@ -41,17 +41,9 @@ class HostBuffer final : public Buffer {
 
 }  // namespace
 
-bool HostBackend::supports(WeightUse use, DType type) const {
-  switch (use) {
-    case WeightUse::kVector: return type == DType::kF32;
-    case WeightUse::kTokenTable: return type == DType::kI32;
-    case WeightUse::kMatmul:
-    case WeightUse::kGroupedMatmul:
-    case WeightUse::kExperts:
-    case WeightUse::kEmbedding: return is_float_type(type);
-  }
-  return false;
-}
+bool HostBackend::supports(WeightUse use, DType type) const { return cpu_weight_support().supports(use, type); }
+
+Result<std::unique_ptr<Buffer>> allocate_host_memory(uint64_t size_bytes) { return HostBuffer::allocate(size_bytes); }
 
 Result<std::unique_ptr<Buffer>> HostBackend::allocate(uint64_t size_bytes) { return HostBuffer::allocate(size_bytes); }
 

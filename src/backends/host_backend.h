@@ -10,7 +10,7 @@
 
 namespace ds4 {
 
-class HostBackend final : public Backend {
+class HostBackend : public Backend {
  public:
   HostBackend(std::string name, NumericProfile profile, std::unique_ptr<Ops> ops)
       : name_(std::move(name)), profile_(profile), ops_(std::move(ops)) {}
@@ -19,6 +19,7 @@ class HostBackend final : public Backend {
   NumericProfile profile() const override { return profile_; }
   bool supports(WeightUse use, DType type) const override;
   Result<std::unique_ptr<Buffer>> allocate(uint64_t size_bytes) override;
+  Result<std::unique_ptr<Buffer>> allocate_host(uint64_t size_bytes) override { return allocate(size_bytes); }
   Result<TensorView> place_weight(const TensorView& host) override { return host; }
   void upload(std::span<const std::byte> bytes, const TensorView& destination) override;
   void download(const TensorView& source, std::span<std::byte> bytes) override;
@@ -31,6 +32,9 @@ class HostBackend final : public Backend {
   NumericProfile profile_;
   std::unique_ptr<Ops> ops_;
 };
+
+// Zeroed pages that take no memory until they are touched.
+Result<std::unique_ptr<Buffer>> allocate_host_memory(uint64_t size_bytes);
 
 enum class ReferenceReal : uint8_t { kFloat, kDouble };
 

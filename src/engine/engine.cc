@@ -55,9 +55,18 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
   std::unique_ptr<Engine> engine(new Engine());
   engine->steering_settings_ = TRY(options.steering.settings());
   std::unique_ptr<GgufFile> file = TRY(GgufFile::open(options.model_path));
-  engine->backend_ =
-      make_cpu_backend({.threads = options.n_threads, .pin_threads = options.pin_threads, .profile = options.profile});
-  engine->model_ = TRY(Model::load(std::move(file), *engine->backend_));
+  auto hyperparams = Hyperparams::read(file->metadata());
+  if (!hyperparams.ok()) return with_context(hyperparams.take_error(), file->path());
+  if (options.make_backend) {
+    engine->backend_ = TRY(options.make_backend(options));
+  } else {
+    engine->backend_ = make_cpu_backend(
+        {.threads = options.n_threads, .pin_threads = options.pin_threads, .profile = options.profile});
+  }
+  const Result<std::string_view> name = file->metadata().get_string("general.name");
+  engine->model_name_ = name.ok() ? std::string(name.value()) : std::filesystem::path(file->path()).stem().string();
+  TRY(engine->plan(options, *file, hyperparams.value()));
+  engine->model_ = TRY(Model::load(std::move(file), *engine->backend_, options.load_progress));
   if (!options.steering.file.empty())
     engine->steering_ = TRY(Steering::load(options.steering.file, engine->hyperparams(), *engine->backend_));
   TRY(engine->read_metadata(options));
@@ -65,12 +74,44 @@ Result<std::unique_ptr<Engine>> Engine::load(const EngineOptions& options) {
   return engine;
 }
 
+// Before any weight is placed: what does not fit is refused at once.
+Result<void> Engine::plan(const EngineOptions& options, const GgufFile& file, const Hyperparams& hyperparams) {
+  const int32_t most = hyperparams.n_ctx_train;
+  if (options.ctx_tokens > most) {
+    return make_error(ErrorCode::kInvalidArgument, "a context of {} tokens: {} allows at most {}", options.ctx_tokens,
+                      model_name_, most);
+  }
+  const int32_t ctx_tokens = options.ctx_tokens > 0 ? options.ctx_tokens : std::min(kDefaultCtxTokens, most);
+  limits_ = {.batch_rows = std::min(options.prefill_chunk_tokens, ctx_tokens) + options.n_slots,
+             .logits_rows = std::max(options.logits_rows, options.n_slots)};
+  const KvLayout layout = KvLayout::compute(hyperparams, backend_->profile());
+  const uint64_t placed = placed_weight_bytes(file, hyperparams, *backend_);
+  MemoryRequest request{.page_bytes = layout.page_bytes,
+                        .frontier_bytes = layout.frontier_bytes,
+                        .scratch_bytes = Activations::size_bytes(hyperparams, layout, limits_),
+                        .weight_bytes = placed > 0 ? placed : file.file_size_bytes(),
+                        .weights_are_mapped = placed == 0,
+                        .ctx_tokens = ctx_tokens,
+                        .n_slots = options.n_slots,
+                        .remembers = options.spacing.prompt_tokens > 0,
+                        .kv_bytes = options.kv_bytes,
+                        .available_bytes = available_memory_bytes()};
+  if (const std::optional<DeviceMemory> memory = backend_->device_memory()) {
+    request.host_bytes = request.available_bytes;
+    request.available_bytes = memory->free_bytes;
+    request.device = fmt::format("{} device {}", backend_->name(), options.device);
+    request.workspace_bytes = device_workspace_bytes(hyperparams, limits_, ctx_tokens);
+    request.expert_bytes = placed_expert_bytes(file, hyperparams, *backend_);
+  }
+  const std::string limited = TRY(limit_experts(options.expert_device_bytes, *backend_, request));
+  plan_ = TRY(plan_memory(request));
+  if (!limited.empty()) plan_.warning = plan_.warning.empty() ? limited : limited + "; " + plan_.warning;
+  return {};
+}
+
 Result<void> Engine::read_metadata(const EngineOptions& options) {
   const GgufFile& file = *model_->file;
   const Metadata& metadata = file.metadata();
-  const Result<std::string_view> name = metadata.get_string("general.name");
-  model_name_ = name.ok() ? std::string(name.value()) : std::filesystem::path(file.path()).stem().string();
-
   if (metadata.contains(kChatFormatKey)) {
     const std::string_view text = TRY(metadata.get_string(kChatFormatKey));
     const std::optional<ChatFormat> format = chat_format_from_name(text);
@@ -92,31 +133,14 @@ Result<void> Engine::read_metadata(const EngineOptions& options) {
 }
 
 Result<void> Engine::allocate(const EngineOptions& options) {
-  const int32_t most = hyperparams().n_ctx_train;
-  if (options.ctx_tokens > most) {
-    return make_error(ErrorCode::kInvalidArgument, "a context of {} tokens: {} allows at most {}", options.ctx_tokens,
-                      model_name_, most);
-  }
-  const int32_t ctx_tokens = options.ctx_tokens > 0 ? options.ctx_tokens : std::min(kDefaultCtxTokens, most);
-  const int32_t chunk = std::min(options.prefill_chunk_tokens, ctx_tokens);
-  const ForwardLimits limits{.batch_rows = chunk + options.n_slots,
-                             .logits_rows = std::max(options.logits_rows, options.n_slots)};
+  const int32_t chunk = std::min(options.prefill_chunk_tokens, plan_.kv.ctx_tokens);
   const KvLayout layout = KvLayout::compute(hyperparams(), backend_->profile());
   const bool remembers = options.spacing.prompt_tokens > 0;
-  plan_ = TRY(plan_memory({.page_bytes = layout.page_bytes,
-                           .frontier_bytes = layout.frontier_bytes,
-                           .scratch_bytes = Activations::size_bytes(hyperparams(), layout, limits),
-                           .weight_bytes = model_->file->file_size_bytes(),
-                           .ctx_tokens = ctx_tokens,
-                           .n_slots = options.n_slots,
-                           .remembers = remembers,
-                           .kv_bytes = options.kv_bytes,
-                           .available_bytes = available_memory_bytes()}));
   cache_ = TRY(KvCache::create(*backend_, hyperparams(), plan_.kv));
   if (options.make_runner) {
-    runner_ = options.make_runner(limits, hyperparams());
+    runner_ = options.make_runner(limits_, hyperparams());
   } else {
-    forward_ = TRY(ForwardPass::create(*backend_, *model_, *cache_, limits, steering_.get()));
+    forward_ = TRY(ForwardPass::create(*backend_, *model_, *cache_, limits_, steering_.get()));
   }
   if (remembers) {
     std::unique_ptr<DiskStore> disk;

@@ -36,8 +36,16 @@ struct SteeringOptions {
   Result<SteeringSettings> settings() const;
 };
 
+enum class DeviceKind : uint8_t { kCpu, kCuda };
+
 struct EngineOptions {
   std::string model_path;
+  DeviceKind device_kind = DeviceKind::kCpu;  // for make_backend
+  int32_t device = 0;                         // which of them
+  // Where the model runs; empty: the CPU. What programs put here: tools/common/backend_choice.h.
+  std::function<Result<std::unique_ptr<Backend>>(const EngineOptions&)> make_backend;
+  // Of loading; may be empty.
+  WeightProgress load_progress;
   int32_t ctx_tokens = 0;    // longest sequence; 0: kDefaultCtxTokens, or the model's own limit where that is less
   int32_t n_slots = 4;       // sequences alive at once
   int32_t n_threads = 0;     // 0: one per usable core
@@ -51,6 +59,9 @@ struct EngineOptions {
   // What is remembered of conversations (session/session_store.h); spacing.prompt_tokens 0: nothing.
   SessionOptions sessions;
   CheckpointSpacing spacing;
+  // Of a device's memory for routed experts; the others are read from the machine's. Default: all of them where they
+  // fit, else as many as fit.
+  std::optional<uint64_t> expert_device_bytes;
   std::optional<uint64_t> kv_bytes;  // for KV pages of running and remembered sequences; default: memory_plan.h
   std::string kv_disk_dir;           // empty: nothing outlives the process
   uint64_t kv_disk_bytes = uint64_t{4} << 30;
@@ -93,6 +104,7 @@ class Engine {
 
  private:
   Engine() = default;
+  Result<void> plan(const EngineOptions& options, const GgufFile& file, const Hyperparams& hyperparams);
   Result<void> read_metadata(const EngineOptions& options);
   Result<void> allocate(const EngineOptions& options);
 
@@ -106,6 +118,7 @@ class Engine {
   std::string model_name_;
   ChatFormat chat_format_ = ChatFormat::kPreview;
   MemoryPlan plan_;
+  ForwardLimits limits_;
   std::unique_ptr<KvCache> cache_;
   std::unique_ptr<ForwardPass> forward_;  // null with EngineOptions::make_runner
   std::unique_ptr<StepRunner> runner_;    // null without

@@ -7,6 +7,7 @@
 #include "base/bytes.h"
 #include "base/file.h"
 #include "gguf/format.h"
+#include "gguf/weight_source.h"
 
 namespace ds4 {
 
@@ -314,8 +315,15 @@ GgufFile::GgufFile(std::string path, std::unique_ptr<Buffer> buffer, Metadata me
 }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::open(const std::string& path) {
-  return parse(path, TRY(MappedFile::open(path)));
+  std::unique_ptr<MappedFile> mapping = TRY(MappedFile::open(path));
+  std::unique_ptr<GgufFile> file = TRY(parse(path, std::move(mapping)));
+  file->is_mapped_ = true;
+  return file;
 }
+
+GgufFile::~GgufFile() = default;
+
+void GgufFile::set_generator(std::unique_ptr<const WeightGenerator> generator) { generator_ = std::move(generator); }
 
 Result<std::unique_ptr<GgufFile>> GgufFile::from_bytes(std::span<const std::byte> bytes, std::string name) {
   return parse(std::move(name), std::make_unique<OwnedBytes>(bytes));

@@ -31,6 +31,8 @@ struct TensorInfo {
   uint64_t size_bytes = 0;    // 0 when the type is unknown
 };
 
+class WeightGenerator;
+
 class GgufFile {
  public:
   static Result<std::unique_ptr<GgufFile>> open(const std::string& path);
@@ -39,6 +41,7 @@ class GgufFile {
 
   // For open() and from_bytes(): takes a directory that was checked.
   GgufFile(std::string path, std::unique_ptr<Buffer> buffer, Metadata metadata, std::vector<TensorInfo> tensors);
+  ~GgufFile();
   GgufFile(const GgufFile&) = delete;
   GgufFile& operator=(const GgufFile&) = delete;
 
@@ -51,11 +54,19 @@ class GgufFile {
   // Precondition: the tensor is one of this file, of a known type.
   TensorView view(const TensorInfo& tensor) const;
 
+  // The bytes are a mapping of the file at path().
+  bool is_mapped() const { return is_mapped_; }
+  // Not null: makes the tensors that bytes() does not hold (gguf/weight_source.h).
+  const WeightGenerator* generator() const { return generator_.get(); }
+  void set_generator(std::unique_ptr<const WeightGenerator> generator);
+
  private:
   static Result<std::unique_ptr<GgufFile>> parse(std::string path, std::unique_ptr<Buffer> buffer);
 
   std::string path_;
   std::unique_ptr<Buffer> buffer_;
+  bool is_mapped_ = false;
+  std::unique_ptr<const WeightGenerator> generator_;
   Metadata metadata_;
   std::vector<TensorInfo> tensors_;
   std::map<std::string_view, size_t> index_;  // keys point into tensors_

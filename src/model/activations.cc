@@ -36,6 +36,8 @@ std::vector<Placement> placements(Activations& a, const Hyperparams& h, const Kv
       {&a.window_rows, kU8, {rows, layout.layers.empty() ? 4 : layout.layers[0].window_format.row_bytes}},
       {&a.compressor_kv, kF32, {rows, 2 * std::max(h.head_dim, h.index_head_dim)}},
       {&a.compressor_score, kF32, {rows, 2 * std::max(h.head_dim, h.index_head_dim)}},
+      {&a.index_compressor_kv, kF32, {rows, 2 * h.index_head_dim}},
+      {&a.index_compressor_score, kF32, {rows, 2 * h.index_head_dim}},
       {&a.index_query, kF32, {rows, h.n_index_head, h.index_head_dim}},
       {&a.index_weights, kF32, {rows, h.n_index_head}},
       {&a.selected, kI32, {rows, h.index_top_k}},

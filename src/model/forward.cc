@@ -20,7 +20,8 @@ Result<std::unique_ptr<ForwardPass>> ForwardPass::create(Backend& backend, const
   pass->wanted_row_ids_.reserve(logits_rows);
   pass->attn_scales_.values.reserve(batch_rows);
   pass->ffn_scales_.values.reserve(batch_rows);
-  pass->host_logits_.reserve(logits_rows * static_cast<size_t>(model.hyperparams.n_vocab));
+  pass->host_logits_ =
+      TRY(backend.allocate_host(logits_rows * static_cast<size_t>(model.hyperparams.n_vocab) * sizeof(float)));
   return pass;
 }
 
@@ -28,22 +29,46 @@ ForwardPass::ForwardPass(Backend& backend, const Model& model, KvCache& cache, c
                          const Steering* steering)
     : backend_(backend), model_(model), cache_(cache), limits_(limits), steering_(steering) {}
 
+ForwardPass::~ForwardPass() { backend_.forget_steps(this); }
+
 Result<std::span<const float>> ForwardPass::run(std::span<const SequenceInput> inputs) {
-  TRY(begin(inputs));
-  for (int32_t layer = 0; layer < model_.hyperparams.n_layer; ++layer) run_layer(layer);
-  return finish();
+  TRY(plan(inputs));
+  const StepKey key{.owner = this,
+                    .n_rows = batch_.n_rows,
+                    .n_wanted = static_cast<int32_t>(wanted_row_ids_.size()),
+                    .steers_attn = bool(attn_scales_.view),
+                    .steers_ffn = bool(ffn_scales_.view)};
+  backend_.run_step(key, batch_, [this] {
+    run_embedding();
+    for (int32_t layer = 0; layer < model_.hyperparams.n_layer; ++layer) run_layer(layer);
+    run_head();
+  });
+  return take_logits();
 }
 
 Result<void> ForwardPass::begin(std::span<const SequenceInput> inputs) {
+  TRY(plan(inputs));
+  run_embedding();
+  return {};
+}
+
+Result<std::span<const float>> ForwardPass::finish() {
+  run_head();
+  return take_logits();
+}
+
+Result<void> ForwardPass::plan(std::span<const SequenceInput> inputs) {
   TRY(check_inputs(inputs));
   for (const SequenceInput& input : inputs) TRY(input.kv->reserve(static_cast<int32_t>(input.tokens.size())));
   plan_rows(inputs);
+  return {};
+}
 
-  // x [R, D] = embedding rows; every stream starts as x
+// x [R, D] = embedding rows; every stream starts as x
+void ForwardPass::run_embedding() {
   Ops& ops = backend_.ops();
   ops.embed(model_.weights.token_embd, batch_.tokens, rows(activations_.embedding));
   ops.hc_init(rows(activations_.embedding), streams());
-  return {};
 }
 
 void ForwardPass::run_layer(int32_t layer) {
@@ -51,7 +76,8 @@ void ForwardPass::run_layer(int32_t layer) {
   run_ffn(layer);
 }
 
-Result<std::span<const float>> ForwardPass::finish() {
+// Only rows whose logits are wanted: streams [L, S, D] -> weighted sum [L, D] -> norm -> logits [L, n_vocab]
+void ForwardPass::run_head() {
   const auto n_wanted = static_cast<int64_t>(wanted_row_ids_.size());
   const auto wanted = [&](const TensorView& activation) { return activation.rows(0, n_wanted); };
   const Hyperparams& h = model_.hyperparams;
@@ -59,7 +85,6 @@ Result<std::span<const float>> ForwardPass::finish() {
   const Activations& a = activations_;
   Ops& ops = backend_.ops();
 
-  // only rows whose logits are wanted: streams [L, S, D] -> weighted sum [L, D] -> norm -> logits [L, n_vocab]
   ops.gather_rows(streams(), wanted(a.wanted_rows), wanted(a.wanted_streams));
   ops.rms_norm(wanted(a.wanted_streams).reshaped({n_wanted, int64_t{h.n_hc} * h.n_embd}), {}, h.rms_epsilon,
                wanted(a.wanted_normed));
@@ -68,12 +93,14 @@ Result<std::span<const float>> ForwardPass::finish() {
   ops.hc_reduce(wanted(a.wanted_streams), wanted(a.wanted_weights), wanted(a.wanted_hidden));
   ops.rms_norm(wanted(a.wanted_hidden), w.output_norm, h.rms_epsilon, wanted(a.wanted_hidden));
   ops.matmul(w.output, wanted(a.wanted_hidden), wanted(a.logits));
+}
 
-  host_logits_.resize(static_cast<size_t>(n_wanted * h.n_vocab));
-  backend_.download(wanted(a.logits), std::as_writable_bytes(std::span(host_logits_)));
+Result<std::span<const float>> ForwardPass::take_logits() {
+  const TensorView logits = activations_.logits.rows(0, static_cast<int64_t>(wanted_row_ids_.size()));
+  backend_.download(logits, {host_logits_->host_data(), logits.size_bytes()});
   TRY(backend_.finish());
   for (const SequenceInput& input : inputs_) input.kv->advance(static_cast<int32_t>(input.tokens.size()));
-  return std::span<const float>(host_logits_);
+  return std::span(reinterpret_cast<const float*>(host_logits_->host_data()), static_cast<size_t>(logits.elements()));
 }
 
 TensorView ForwardPass::streams() const { return rows(activations_.streams); }
@@ -89,18 +116,17 @@ void ForwardPass::mix_streams(const StreamMixer& mixer, const TensorView& norm) 
                        .rms_epsilon = h.rms_epsilon,
                        .normed_scratch = rows(activations_.hc_normed),
                        .mix_scratch = rows(activations_.hc_mixes)};
-  backend_.ops().hc_pre(args, split(), rows(activations_.mixed));
-  backend_.ops().rms_norm(rows(activations_.mixed), norm, h.rms_epsilon, rows(activations_.hidden));
+  backend_.ops().sublayer_input({.pre = args, .mixed = rows(activations_.mixed), .norm = norm}, split(),
+                                rows(activations_.hidden));
 }
 
 HcSplit ForwardPass::split() const {
   return {rows(activations_.split.pre), rows(activations_.split.post), rows(activations_.split.comb)};
 }
 
-// The sub-layer's output [R, D], before it goes back into the streams.
-void ForwardPass::steer(int32_t il, const StepScales& scales) {
-  if (!scales.view || !steering_->direction(il)) return;
-  backend_.ops().steer(rows(activations_.sublayer_out), steering_->direction(il), scales.view);
+SteerArgs ForwardPass::steering(int32_t il, const StepScales& scales) const {
+  if (!scales.view || !steering_->direction(il)) return {};
+  return {.direction = steering_->direction(il), .scales = scales.view};
 }
 
 const RopeTable& ForwardPass::rope_table(int32_t layer) const {

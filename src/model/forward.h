@@ -18,7 +18,6 @@
 
 namespace ds4 {
 
-struct CompressorWeights;
 struct StreamMixer;
 
 enum class LogitsWanted : uint8_t { kNone, kLast, kAll };
@@ -45,6 +44,10 @@ class ForwardPass final : public StepRunner {
   static Result<std::unique_ptr<ForwardPass>> create(Backend& backend, const Model& model, KvCache& cache,
                                                      const ForwardLimits& limits, const Steering* steering = nullptr);
 
+  ~ForwardPass() override;
+  ForwardPass(const ForwardPass&) = delete;
+  ForwardPass& operator=(const ForwardPass&) = delete;
+
   // begin, every layer, finish. Logits [n_wanted, n_vocab] f32 in host memory, in the order of the inputs; valid until
   // the next step. Errors: kContextLength or kOutOfMemory from reserving pages, kInvalidArgument for a token outside
   // the vocabulary, kInternal from the device; the KV states are unchanged then.
@@ -67,11 +70,15 @@ class ForwardPass final : public StepRunner {
   };
   ForwardPass(Backend& backend, const Model& model, KvCache& cache, const ForwardLimits& limits,
               const Steering* steering);
+  void run_embedding();
+  void run_head();
+  Result<std::span<const float>> take_logits();
   // layer_attention.cc
   void run_attention(int32_t il);
-  void project_queries(int32_t il);
-  void project_window_rows(int32_t il);
-  void run_compressor(const CompressorWeights& weights, const CompressorKv& compressor);
+  void project_hidden(int32_t il);
+  TensorView compressor_rows(TensorView buffer, const CompressorKv& compressor) const;
+  CompressArgs compression(const TensorView& ape, const TensorView& norm, const CompressorKv& compressor) const;
+  void make_queries(int32_t il);
   void select_rows(int32_t il);
   // layer_ffn.cc
   void run_ffn(int32_t il);
@@ -79,9 +86,11 @@ class ForwardPass final : public StepRunner {
   void mix_streams(const StreamMixer& mixer, const TensorView& norm);
   HcSplit split() const;
   TensorView rows(const TensorView& activation) const { return activation.rows(0, batch_.n_rows); }
-  void steer(int32_t il, const StepScales& scales);
+  // What is to be taken out of the sub-layer's output in this step.
+  SteerArgs steering(int32_t il, const StepScales& scales) const;
   const RopeTable& rope_table(int32_t layer) const;
   Result<void> check_inputs(std::span<const SequenceInput> inputs) const;
+  Result<void> plan(std::span<const SequenceInput> inputs);
   void plan_rows(std::span<const SequenceInput> inputs);
   void plan_steering();
 
@@ -100,7 +109,7 @@ class ForwardPass final : public StepRunner {
   std::vector<int32_t> wanted_row_ids_;
   StepScales attn_scales_, ffn_scales_;
   BatchView batch_;
-  std::vector<float> host_logits_;
+  std::unique_ptr<Buffer> host_logits_;  // [logits_rows, n_vocab] f32
 };
 
 }  // namespace ds4

@@ -41,12 +41,13 @@ std::vector<float> yarn_frequencies(const Hyperparams& h) {
 
 }  // namespace
 
-Result<std::unique_ptr<Model>> Model::load(std::unique_ptr<GgufFile> file, Backend& backend) {
+Result<std::unique_ptr<Model>> Model::load(std::unique_ptr<GgufFile> file, Backend& backend,
+                                           const WeightProgress& progress) {
   auto model = std::make_unique<Model>();
   auto hyperparams = Hyperparams::read(file->metadata());
   if (!hyperparams.ok()) return with_context(hyperparams.take_error(), file->path());
   model->hyperparams = hyperparams.take_value();
-  model->weights = TRY(ModelWeights::bind(*file, model->hyperparams, backend));
+  model->weights = TRY(ModelWeights::bind(*file, model->hyperparams, backend, progress));
 
   const Hyperparams& h = model->hyperparams;
   const int64_t n_pairs = h.n_rot / 2;

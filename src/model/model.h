@@ -23,7 +23,9 @@ struct Model {
   std::unique_ptr<Buffer> rope_memory;
 
   // Error: everything that is wrong with the file for this backend, in one message.
-  static Result<std::unique_ptr<Model>> load(std::unique_ptr<GgufFile> file, Backend& backend);
+  // `progress` may be empty.
+  static Result<std::unique_ptr<Model>> load(std::unique_ptr<GgufFile> file, Backend& backend,
+                                             const WeightProgress& progress = {});
 };
 
 }  // namespace ds4

@@ -11,8 +11,4 @@ struct StreamMixer {
   TensorView fn, scale, base;
 };
 
-struct CompressorWeights {
-  TensorView kv, gate, ape, norm;
-};
-
 }  // namespace ds4

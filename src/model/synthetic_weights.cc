@@ -6,9 +6,11 @@
 #include <map>
 #include <tuple>
 
+#include "backends/host_backend.h"
 #include "base/rng.h"
 #include "gguf/format.h"
 #include "gguf/quantize.h"
+#include "gguf/weight_source.h"
 #include "gguf/writer.h"
 #include "model/weight_table.h"
 
@@ -67,30 +69,40 @@ std::span<std::byte> bytes_of(const Buffer& memory, const TensorInfo& tensor) {
   return {memory.host_data() + tensor.offset_bytes, tensor.size_bytes};
 }
 
-class Filler {
+// Pools of quantised values by type and variance, made when they are first asked for. They keep their addresses.
+class Pools {
  public:
-  Filler(const Hyperparams& hyperparams, ThreadPool& threads) : hyperparams_(hyperparams), threads_(threads) {}
+  explicit Pools(const Hyperparams& hyperparams) : hyperparams_(hyperparams) {}
 
-  Result<void> fill(const ExpectedTensor& tensor, DType type, std::span<std::byte> out) {
-    if (type == DType::kI32) {
-      fill_table(tensor, out);
-    } else if (tensor.shape.elements() <= kPoolElements) {
-      TRY(quantise(tensor, type, tensor.shape.elements(), out));
-    } else {
-      fill_matrix(tensor.name, type, *TRY(pool(tensor, type)), out);
+  // Small tensors and tables are whole synth-v1 tensors.
+  static bool is_pooled(const ExpectedTensor& tensor, DType type) {
+    return type != DType::kI32 && tensor.shape.elements() > kPoolElements;
+  }
+
+  Result<PooledRuns> runs(const ExpectedTensor& tensor, DType type) {
+    // Tensors of one type and variance share a pool; only the embedding's values do not depend on the row.
+    std::vector<std::byte>& pool =
+        pools_[std::tuple(type, tensor.shape.back(), tensor.spec->use == WeightUse::kEmbedding)];
+    if (pool.empty()) {
+      pool.resize(TRY(row_bytes(type, kPoolElements)));
+      TRY(quantise(tensor, type, kPoolElements, pool));
     }
+    const DTypeInfo& info = dtype_info(type);
+    return PooledRuns{.pool = pool,
+                      .seed = fnv1a64(tensor.name),
+                      .run_bytes = uint64_t{kRunElements} / info.block_elements * info.block_bytes,
+                      .block_bytes = info.block_bytes};
+  }
+
+  Result<void> fill_small(const ExpectedTensor& tensor, DType type, std::span<std::byte> out) const {
+    if (type != DType::kI32) return quantise(tensor, type, tensor.shape.elements(), out);
+    std::vector<int32_t> experts(static_cast<size_t>(tensor.shape.elements()));
+    synthetic_experts(tensor.name, hyperparams_.n_expert, hyperparams_.n_expert_used, 0, experts);
+    std::memcpy(out.data(), experts.data(), out.size());
     return {};
   }
 
  private:
-  using Bytes = std::vector<std::byte>;
-
-  void fill_table(const ExpectedTensor& tensor, std::span<std::byte> out) const {
-    std::vector<int32_t> experts(static_cast<size_t>(tensor.shape.elements()));
-    synthetic_experts(tensor.name, hyperparams_.n_expert, hyperparams_.n_expert_used, 0, experts);
-    std::memcpy(out.data(), experts.data(), out.size());
-  }
-
   Result<void> quantise(const ExpectedTensor& tensor, DType type, int64_t n_elements, std::span<std::byte> out) const {
     std::vector<float> values(static_cast<size_t>(n_elements));
     synthetic_values(tensor.name, tensor.shape.back(), 0, values);
@@ -99,36 +111,54 @@ class Filler {
     return {};
   }
 
-  // Tensors of one type and variance share a pool; only the embedding's values do not depend on the row.
-  Result<const Bytes*> pool(const ExpectedTensor& tensor, DType type) {
-    const auto key = std::tuple(type, tensor.shape.back(), tensor.spec->use == WeightUse::kEmbedding);
-    Bytes& bytes = pools_[key];
-    if (bytes.empty()) {
-      bytes.resize(TRY(row_bytes(type, kPoolElements)));
-      TRY(quantise(tensor, type, kPoolElements, bytes));
-    }
-    return static_cast<const Bytes*>(&bytes);
-  }
-
-  void fill_matrix(std::string_view name, DType type, const Bytes& pool, std::span<std::byte> out) {
-    const DTypeInfo& info = dtype_info(type);
-    const size_t run_bytes = static_cast<size_t>(kRunElements / info.block_elements) * info.block_bytes;
-    const uint64_t n_starts = (pool.size() - run_bytes) / info.block_bytes + 1;
-    const uint64_t seed = fnv1a64(name);
-    const auto n_runs = static_cast<int64_t>((out.size() + run_bytes - 1) / run_bytes);
-    threads_.parallel_for(n_runs, kPieceRuns, [&](int64_t first, int64_t last) {
-      for (auto run = static_cast<uint64_t>(first); run < static_cast<uint64_t>(last); ++run) {
-        const uint64_t start = splitmix64_mix(seed + run * kGoldenGamma) % n_starts * info.block_bytes;
-        const size_t offset = run * run_bytes;
-        std::memcpy(out.data() + offset, pool.data() + start, std::min(run_bytes, out.size() - offset));
-      }
-    });
-  }
-
-  const Hyperparams& hyperparams_;
-  ThreadPool& threads_;
-  std::map<std::tuple<DType, int64_t, bool>, Bytes> pools_;
+  Hyperparams hyperparams_;
+  std::map<std::tuple<DType, int64_t, bool>, std::vector<std::byte>> pools_;
 };
+
+class PoolGenerator final : public WeightGenerator {
+ public:
+  PoolGenerator(std::unique_ptr<Pools> pools, std::map<std::string, PooledRuns, std::less<>> runs)
+      : pools_(std::move(pools)), runs_(std::move(runs)) {}
+
+  std::optional<PooledRuns> runs(const TensorInfo& tensor) const override {
+    const auto found = runs_.find(tensor.name);
+    return found == runs_.end() ? std::nullopt : std::optional(found->second);
+  }
+
+ private:
+  std::unique_ptr<Pools> pools_;
+  std::map<std::string, PooledRuns, std::less<>> runs_;
+};
+
+// A model file's directory, before there are bytes.
+struct FilePlan {
+  Metadata metadata;
+  std::vector<ExpectedTensor> expected;
+  std::vector<TensorInfo> tensors;
+  uint64_t size_bytes = 0;
+};
+
+Result<FilePlan> plan_file(const Hyperparams& hyperparams, const SyntheticFile& description) {
+  FilePlan plan;
+  hyperparams.write(plan.metadata);
+  for (const MetadataEntry& entry : description.metadata.entries()) plan.metadata.set_value(entry.key, entry.value);
+  const uint64_t alignment = TRY(gguf_alignment(plan.metadata));
+  plan.expected = expected_tensors(hyperparams);
+  CHECK(description.types.size() == plan.expected.size(), "{} types for {} tensors", description.types.size(),
+        plan.expected.size());
+  for (size_t i = 0; i < plan.expected.size(); ++i) {
+    const ExpectedTensor& expected = plan.expected[i];
+    const DType type = expected.spec->use == WeightUse::kTokenTable ? DType::kI32 : description.types[i];
+    plan.tensors.push_back({.name = expected.name,
+                            .ggml_type = dtype_to_ggml(type).value(),
+                            .type = type,
+                            .shape = expected.shape,
+                            .offset_bytes = plan.size_bytes,
+                            .size_bytes = TRY(tensor_bytes(type, expected.shape))});
+    plan.size_bytes = (plan.size_bytes + plan.tensors.back().size_bytes + alignment - 1) / alignment * alignment;
+  }
+  return plan;
+}
 
 }  // namespace
 
@@ -155,33 +185,50 @@ Result<SyntheticShape> named_synthetic_shape(std::string_view name) {
 
 Result<std::unique_ptr<GgufFile>> make_synthetic_file(const Hyperparams& hyperparams, const SyntheticFile& description,
                                                       Backend& backend, ThreadPool& threads) {
-  Metadata metadata;
-  hyperparams.write(metadata);
-  for (const MetadataEntry& entry : description.metadata.entries()) metadata.set_value(entry.key, entry.value);
-  const uint64_t alignment = TRY(gguf_alignment(metadata));
-
-  const std::vector<ExpectedTensor> expected = expected_tensors(hyperparams);
-  CHECK(description.types.size() == expected.size(), "{} types for {} tensors", description.types.size(),
-        expected.size());
-  std::vector<TensorInfo> tensors;
-  uint64_t end_bytes = 0;
-  for (size_t i = 0; i < expected.size(); ++i) {
-    const DType type = expected[i].spec->use == WeightUse::kTokenTable ? DType::kI32 : description.types[i];
-    tensors.push_back({.name = expected[i].name,
-                       .ggml_type = dtype_to_ggml(type).value(),
-                       .type = type,
-                       .shape = expected[i].shape,
-                       .offset_bytes = end_bytes,
-                       .size_bytes = TRY(tensor_bytes(type, expected[i].shape))});
-    end_bytes = (end_bytes + tensors.back().size_bytes + alignment - 1) / alignment * alignment;
+  FilePlan plan = TRY(plan_file(hyperparams, description));
+  std::unique_ptr<Buffer> memory = TRY(backend.allocate(plan.size_bytes));
+  Pools pools(hyperparams);
+  for (size_t i = 0; i < plan.expected.size(); ++i) {
+    const std::span<std::byte> out = bytes_of(*memory, plan.tensors[i]);
+    if (!Pools::is_pooled(plan.expected[i], *plan.tensors[i].type)) {
+      TRY(pools.fill_small(plan.expected[i], *plan.tensors[i].type, out));
+      continue;
+    }
+    const PooledRuns runs = TRY(pools.runs(plan.expected[i], *plan.tensors[i].type));
+    const auto n_runs = static_cast<int64_t>((out.size() + runs.run_bytes - 1) / runs.run_bytes);
+    threads.parallel_for(n_runs, kPieceRuns, [&](int64_t first, int64_t last) {
+      const uint64_t begin = static_cast<uint64_t>(first) * runs.run_bytes;
+      const uint64_t end = std::min<uint64_t>(static_cast<uint64_t>(last) * runs.run_bytes, out.size());
+      runs.fill(begin, out.subspan(begin, end - begin));
+    });
   }
+  return std::make_unique<GgufFile>("synthetic model", std::move(memory), std::move(plan.metadata),
+                                    std::move(plan.tensors));
+}
 
-  std::unique_ptr<Buffer> memory = TRY(backend.allocate(end_bytes));
-  Filler filler(hyperparams, threads);
-  for (size_t i = 0; i < expected.size(); ++i) {
-    TRY(filler.fill(expected[i], *tensors[i].type, bytes_of(*memory, tensors[i])));
+Result<std::unique_ptr<GgufFile>> make_generated_file(const Hyperparams& hyperparams,
+                                                      const SyntheticFile& description) {
+  FilePlan plan = TRY(plan_file(hyperparams, description));
+  std::unique_ptr<Buffer> memory = TRY(allocate_host_memory(plan.size_bytes));
+  auto pools = std::make_unique<Pools>(hyperparams);
+  std::map<std::string, PooledRuns, std::less<>> runs;
+  for (size_t i = 0; i < plan.expected.size(); ++i) {
+    const TensorInfo& tensor = plan.tensors[i];
+    if (!Pools::is_pooled(plan.expected[i], *tensor.type)) {
+      TRY(pools->fill_small(plan.expected[i], *tensor.type, bytes_of(*memory, tensor)));
+      continue;
+    }
+    const PooledRuns pooled = TRY(pools->runs(plan.expected[i], *tensor.type));
+    if (plan.expected[i].spec->use == WeightUse::kVector) {
+      pooled.fill(0, bytes_of(*memory, tensor));  // it may have to be widened
+    } else {
+      runs.emplace(tensor.name, pooled);
+    }
   }
-  return std::make_unique<GgufFile>("synthetic model", std::move(memory), std::move(metadata), std::move(tensors));
+  auto file = std::make_unique<GgufFile>("synthetic model", std::move(memory), std::move(plan.metadata),
+                                         std::move(plan.tensors));
+  file->set_generator(std::make_unique<PoolGenerator>(std::move(pools), std::move(runs)));
+  return file;
 }
 
 Result<void> save_gguf_file(const GgufFile& file, const std::string& path) {
@@ -196,6 +243,12 @@ Result<void> save_gguf_file(const GgufFile& file, const std::string& path) {
   }
   for (const TensorInfo& tensor : file.tensors()) {
     const TensorView view = file.view(tensor);
+    if (const auto runs = file.generator() == nullptr ? std::nullopt : file.generator()->runs(tensor)) {
+      std::vector<std::byte> bytes(tensor.size_bytes);
+      runs->fill(0, bytes);
+      TRY(writer.write_tensor_data(bytes));
+      continue;
+    }
     TRY(writer.write_tensor_data({view.data<std::byte>(), tensor.size_bytes}));
   }
   return writer.finish();

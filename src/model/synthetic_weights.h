@@ -25,6 +25,10 @@ Result<SyntheticShape> named_synthetic_shape(std::string_view name);
 Result<std::unique_ptr<GgufFile>> make_synthetic_file(const Hyperparams& hyperparams, const SyntheticFile& description,
                                                       Backend& backend, ThreadPool& threads);
 
+// The same file with its large matrices nowhere in memory: a generator makes their bytes where they are wanted, the
+// same as make_synthetic_file's.
+Result<std::unique_ptr<GgufFile>> make_generated_file(const Hyperparams& hyperparams, const SyntheticFile& description);
+
 // Writes the metadata and tensors of `file` under `path`.
 Result<void> save_gguf_file(const GgufFile& file, const std::string& path);
 

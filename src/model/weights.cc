@@ -12,17 +12,23 @@ bool is_vector_type(DType type) {
   return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16 || type == DType::kQ8_0;
 }
 
-bool accepts(const WeightSpec& spec, DType type, const Backend& backend) {
+// The types that a use takes, by a backend's name.
+struct Accepted {
+  std::string_view backend;
+  std::function<bool(WeightUse, DType)> supports;
+};
+
+bool accepts(const WeightSpec& spec, DType type, const Accepted& accepted) {
   if (spec.use == WeightUse::kVector) return is_vector_type(type);
   if (spec.use == WeightUse::kTokenTable) return type == DType::kI32;
-  return backend.supports(spec.use, type);
+  return accepted.supports(spec.use, type);
 }
 
-std::string accepted_types(const WeightSpec& spec, const Backend& backend) {
+std::string accepted_types(const WeightSpec& spec, const Accepted& accepted) {
   std::string text;
   for (int i = 0; i <= static_cast<int>(DType::kU8); ++i) {
     const auto type = static_cast<DType>(i);
-    if (accepts(spec, type, backend)) text += fmt::format("{}{}", text.empty() ? "" : ", ", dtype_name(type));
+    if (accepts(spec, type, accepted)) text += fmt::format("{}{}", text.empty() ? "" : ", ", dtype_name(type));
   }
   return text;
 }
@@ -39,7 +45,7 @@ bool same_shape(const Shape& found, const Shape& expected) {
   return squeeze(found) == squeeze(expected);
 }
 
-void check_tensor(const GgufFile& file, const ExpectedTensor& expected, const Backend& backend,
+void check_tensor(const GgufFile& file, const ExpectedTensor& expected, const Accepted& accepted,
                   std::vector<std::string>& problems) {
   const TensorInfo* info = file.find(expected.name);
   if (info == nullptr) {
@@ -50,11 +56,11 @@ void check_tensor(const GgufFile& file, const ExpectedTensor& expected, const Ba
     problems.push_back(fmt::format("tensor {}: expected shape {}, found {}", expected.name, expected.shape.to_string(),
                                    info->shape.to_string()));
   }
-  if (!info->type || !accepts(*expected.spec, *info->type, backend)) {
+  if (!info->type || !accepts(*expected.spec, *info->type, accepted)) {
     const std::string found =
         info->type ? std::string(dtype_name(*info->type)) : fmt::format("unknown type {}", info->ggml_type);
-    problems.push_back(fmt::format("tensor {}: the {} backend accepts {}, found {}", expected.name, backend.name(),
-                                   accepted_types(*expected.spec, backend), found));
+    problems.push_back(fmt::format("tensor {}: the {} backend accepts {}, found {}", expected.name, accepted.backend,
+                                   accepted_types(*expected.spec, accepted), found));
   }
 }
 
@@ -89,14 +95,11 @@ Result<TensorView> widen(const TensorView& host, Backend& backend, std::vector<s
   return view;
 }
 
-}  // namespace
-
-std::vector<std::string> find_weight_problems(const GgufFile& file, const Hyperparams& hyperparams,
-                                              const Backend& backend) {
+std::vector<std::string> find_problems(const GgufFile& file, const Hyperparams& hyperparams, const Accepted& accepted) {
   std::vector<std::string> problems;
   for (const ExpectedTensor& expected : expected_tensors(hyperparams)) {
     const size_t before = problems.size();
-    check_tensor(file, expected, backend, problems);
+    check_tensor(file, expected, accepted, problems);
     if (expected.spec->use == WeightUse::kTokenTable && problems.size() == before) {
       check_token_table(file, expected, hyperparams.n_expert, problems);
     }
@@ -104,22 +107,76 @@ std::vector<std::string> find_weight_problems(const GgufFile& file, const Hyperp
   return problems;
 }
 
-Result<ModelWeights> ModelWeights::bind(const GgufFile& file, const Hyperparams& hyperparams, Backend& backend) {
+bool widens(const WeightSpec& spec, DType type) { return spec.use == WeightUse::kVector && type != DType::kF32; }
+
+}  // namespace
+
+std::vector<std::string> find_weight_problems(const GgufFile& file, const Hyperparams& hyperparams,
+                                              const Backend& backend) {
+  return find_problems(file, hyperparams,
+                       {backend.name(), [&backend](WeightUse use, DType type) { return backend.supports(use, type); }});
+}
+
+std::vector<std::string> find_weight_problems(const GgufFile& file, const Hyperparams& hyperparams,
+                                              const WeightSupport& support) {
+  return find_problems(file, hyperparams, {support.backend, support.supports});
+}
+
+bool accepts_type(const WeightSpec& spec, DType type, const WeightSupport& support) {
+  return accepts(spec, type, {support.backend, support.supports});
+}
+
+namespace {
+
+template <class Wanted>
+uint64_t placed_bytes(const GgufFile& file, const Hyperparams& hyperparams, const Backend& backend,
+                      const Wanted& wanted) {
+  uint64_t bytes = 0;
+  for (const ExpectedTensor& expected : expected_tensors(hyperparams)) {
+    const TensorInfo* info = file.find(expected.name);
+    if (info != nullptr && info->type && wanted(*expected.spec))
+      bytes += backend.placed_bytes(*info->type, info->size_bytes);
+  }
+  return bytes;
+}
+
+}  // namespace
+
+uint64_t placed_weight_bytes(const GgufFile& file, const Hyperparams& hyperparams, const Backend& backend) {
+  return placed_bytes(file, hyperparams, backend, [](const WeightSpec&) { return true; });
+}
+
+uint64_t placed_expert_bytes(const GgufFile& file, const Hyperparams& hyperparams, const Backend& backend) {
+  return placed_bytes(file, hyperparams, backend,
+                      [](const WeightSpec& spec) { return spec.use == WeightUse::kExperts; });
+}
+
+Result<ModelWeights> ModelWeights::bind(const GgufFile& file, const Hyperparams& hyperparams, Backend& backend,
+                                        const WeightProgress& progress) {
   ProblemList problems;
   for (const std::string& problem : find_weight_problems(file, hyperparams, backend)) problems.add("{}", problem);
   TRY(problems.to_result(ErrorCode::kUnsupported, file.path()));
 
   ModelWeights weights;
   weights.layers.resize(static_cast<size_t>(hyperparams.n_stored_layer()));
+  std::vector<WeightToPlace> to_place;
+  std::vector<TensorView*> members;
   for (const ExpectedTensor& expected : expected_tensors(hyperparams)) {
     const TensorInfo* info = file.find(expected.name);
     if (info == nullptr) continue;  // optional
     TensorView host = file.view(*info);
     host.shape = expected.shape;
     TensorView& member = member_of(*expected.spec, weights, expected.layer);
-    const bool widens = expected.spec->use == WeightUse::kVector && host.type != DType::kF32;
-    member = widens ? TRY(widen(host, backend, weights.widened)) : TRY(backend.place_weight(host));
+    if (widens(*expected.spec, host.type)) {
+      member = TRY(widen(host, backend, weights.widened));
+    } else {
+      to_place.push_back({.tensor = info, .host = host});
+      members.push_back(&member);
+    }
   }
+  PlacedWeights placed = TRY(backend.place_weights(file, to_place, progress));
+  for (size_t i = 0; i < members.size(); ++i) *members[i] = placed.views[i];
+  weights.made = std::move(placed.buffers);
   return weights;
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backends/backend.h"
+#include "backends/capabilities.h"
 #include "base/tensor.h"
 #include "gguf/reader.h"
 #include "model/hyperparams.h"
@@ -41,15 +42,27 @@ struct ModelWeights {
   TensorView output_hc_fn, output_hc_base, output_hc_scale;
   std::vector<LayerWeights> layers;              // n_stored_layer: the draft layer, when the file has one, is the last
   std::vector<std::unique_ptr<Buffer>> widened;  // storage of vectors that were not F32 in the file
+  std::vector<std::unique_ptr<Buffer>> made;     // and of what the file's generator made
 
-  static Result<ModelWeights> bind(const GgufFile& file, const Hyperparams& hyperparams, Backend& backend);
+  // `progress` may be empty.
+  static Result<ModelWeights> bind(const GgufFile& file, const Hyperparams& hyperparams, Backend& backend,
+                                   const WeightProgress& progress = {});
   // The member of a row of the weight table; empty when the file has no such tensor. `layer` as in weight_table.h.
   const TensorView& view(const WeightSpec& spec, int32_t layer) const;
 };
 
 // Every reason why `file` would not load on a backend with these capabilities; empty when it would.
-// Looks at metadata and the tensor directory only.
+// Looks at metadata, the tensor directory and the token tables only.
 std::vector<std::string> find_weight_problems(const GgufFile& file, const Hyperparams& hyperparams,
                                               const Backend& backend);
+std::vector<std::string> find_weight_problems(const GgufFile& file, const Hyperparams& hyperparams,
+                                              const WeightSupport& support);
+// One answer: whether a tensor's row of the weight table takes that type.
+bool accepts_type(const WeightSpec& spec, DType type, const WeightSupport& support);
+
+// What bind() will take of the backend's own memory.
+uint64_t placed_weight_bytes(const GgufFile& file, const Hyperparams& hyperparams, const Backend& backend);
+// Of these, the routed experts.
+uint64_t placed_expert_bytes(const GgufFile& file, const Hyperparams& hyperparams, const Backend& backend);
 
 }  // namespace ds4

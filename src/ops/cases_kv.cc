@@ -385,9 +385,10 @@ double attention_bound(const OpData& data, const AttentionCase& c, int64_t row, 
   return (2 * logit + (n_rows / 8.0 + 8) * kUnit) * kLargestValue;
 }
 
-void add_attention_case(std::vector<OpCase>& cases, const AttentionCase& c) {
+// The step: window rows into their rings bitwise, and results that turn by an angle, so twice the bound.
+void add_attention_case(std::vector<OpCase>& cases, const AttentionCase& c, bool is_step = false) {
   const std::string variant = fmt::format("{}_ratio{}_h{}", c.kv.variant, c.kv.ratio, c.n_heads);
-  add_case(cases, "attention", variant, count_rows(c.kv), [=](CaseBuilder& b) -> RunOp {
+  add_case(cases, is_step ? "attend" : "attention", variant, count_rows(c.kv), [=](CaseBuilder& b) -> RunOp {
     const KvFixture fixture(b, c.kv, Pages::kWithBatch);
     b.data().splits_by_span = true;
     add_window_rows(b, fixture.layer().window_format);
@@ -399,15 +400,23 @@ void add_attention_case(std::vector<OpCase>& cases, const AttentionCase& c) {
     for (int64_t row = 0; row < b.data().n_rows; ++row) {
       for (int64_t head = 0; head < c.n_heads; ++head) bounds.push_back(attention_bound(b.data(), c, row, head));
     }
-    b.output("out", {c.n_heads, c.kv.width}, within([bounds, width = c.kv.width](const OpData&, int64_t i) {
-               return bounds[static_cast<size_t>(i / width)];
+    b.output("out", {c.n_heads, c.kv.width}, within([=, width = c.kv.width](const OpData&, int64_t i) {
+               return (is_step ? 2 : 1) * bounds[static_cast<size_t>(i / width)];
              }));
-    return [layer = fixture.layer(), selective = c.top_k > 0](Ops& ops, const OpViews& v) {
-      AttentionArgs args{v["query"], v["window_rows"], v["sinks"], layer, {}, {}};
-      if (selective) args.selected = v["selected"];
-      if (selective) args.n_selected = v["n_selected"];
-      ops.attention(args, v.batch(), v.kv(), v["out"]);
+    const auto args = [layer = fixture.layer(), selective = c.top_k > 0](const OpViews& v) {
+      AttentionArgs made{v["query"], v["window_rows"], v["sinks"], layer, {}, {}};
+      if (selective) made.selected = v["selected"];
+      if (selective) made.n_selected = v["n_selected"];
+      return made;
     };
+    if (!is_step) return [=](Ops& ops, const OpViews& v) { ops.attention(args(v), v.batch(), v.kv(), v["out"]); };
+    find_array(b, "frontiers").use = ArrayUse::kInOut;
+    b.values("frequencies", {c.kv.n_rot / 2});
+    const auto rope = [](const OpViews& v) { return RopeTable{v["frequencies"]}; };
+    b.data().run_composed = [=](Ops& ops, const OpViews& v) {
+      ops.Ops::attend(args(v), rope(v), v.batch(), v.kv(), v["out"]);
+    };
+    return [=](Ops& ops, const OpViews& v) { ops.attend(args(v), rope(v), v.batch(), v.kv(), v["out"]); };
   });
 }
 
@@ -529,14 +538,21 @@ void add_wide_attention_cases(std::vector<OpCase>& cases) {
   const auto wide = [](std::string_view variant, int32_t ratio, std::vector<Stretch> stretches) {
     return KvCase{variant, ratio, 128, 512, 64, std::move(stretches)};
   };
+  const auto add = [&](const AttentionCase& c) {
+    add_attention_case(cases, c);
+    add_attention_case(cases, c, /*is_step=*/true);
+  };
   for (const int32_t n_heads : {1, 3, 4, 5, 64}) {
-    add_attention_case(cases, {wide("wide_selected", 4, {{0, 777, 1}}), n_heads, 70});
-    add_attention_case(cases, {wide("wide", 128, {{0, 383, 2}}), n_heads});
+    add({wide("wide_selected", 4, {{0, 777, 1}}), n_heads, 70});
+    add({wide("wide", 128, {{0, 383, 2}}), n_heads});
   }
-  add_attention_case(cases, {wide("wide_prompt", 0, {{0, 0, 65}}), 3});
-  add_attention_case(cases, {wide("wide_chunk", 128, {{1, 250, 33}}), 5});
-  add_attention_case(cases, {wide("wide_chunk_selected", 4, {{1, 510, 33}}), 5, 67});
-  add_attention_case(cases, {wide("wide_decode", 4, {{2, 63, 1}, {0, 64, 1}, {1, 600, 1}}), 17, 129});
+  add({wide("wide_prompt", 0, {{0, 0, 65}}), 3});
+  add({wide("wide_chunk", 128, {{1, 250, 33}}), 5});
+  add({wide("wide_chunk_selected", 4, {{1, 510, 33}}), 5, 67});
+  add({wide("wide_decode", 4, {{2, 63, 1}, {0, 64, 1}, {1, 600, 1}}), 17, 129});
+  // Of a backend that takes long spans otherwise: the window fills inside, and with rows of another sequence around.
+  add_attention_case(cases, {wide("wide_long", 4, {{1, 90, 130}, {0, 300, 2}}), 3, 40}, true);
+  add_attention_case(cases, {wide("wide_long", 128, {{0, 5, 1}, {1, 500, 70}}), 17}, true);
 }
 
 }  // namespace

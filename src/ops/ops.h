@@ -11,6 +11,7 @@
 // Results for a row never depend on the other rows of the batch. One thread calls at a time.
 
 #include <cstdint>
+#include <span>
 
 #include "base/tensor.h"
 #include "ops/kv_view.h"
@@ -101,6 +102,66 @@ struct SharedExpertArgs {
   float clamp = 0.0f;
   TensorView gate_scratch;  // [R, F]
   TensorView up_scratch;    // [R, F]
+};
+
+// One matrix of several that meet the same rows: out = weight * x, as matmul.
+struct Product {
+  TensorView weight;  // [n_out, n_in]
+  TensorView out;     // [R, n_out]
+};
+
+struct SublayerInputArgs {
+  HcPreArgs pre;
+  TensorView mixed;  // [R, D] scratch: the weighted streams
+  TensorView norm;   // [D]
+};
+
+// What a layer makes of the first projections of its input.
+struct LatentArgs {
+  TensorView q_lora, q_norm;  // [R, q_lora_rank] normalised in place; [q_lora_rank]
+  TensorView kv, kv_norm;     // [R, head_dim], left normalised and rotated; [head_dim]
+  RopeTable rope;
+  float rms_epsilon = 1e-6f;
+  KvRowFormat window_format;
+  TensorView window_rows;                      // output, [R, row_bytes]
+  std::span<const CompressArgs> compressions;  // none, attention, or attention and indexer
+};
+
+struct QueryArgs {
+  TensorView x;             // [R, q_lora_rank]
+  TensorView weight;        // [H * head_dim, q_lora_rank]
+  TensorView query;         // output, [R, H, head_dim]
+  TensorView index_weight;  // [HI * index_dim, q_lora_rank], or empty: no indexer
+  TensorView index_query;   // output, [R, HI, index_dim], or empty
+  RopeTable rope;
+  float rms_epsilon = 1e-6f;
+};
+
+// A direction taken out of a sub-layer's output; no scales: nothing to do.
+struct SteerArgs {
+  TensorView direction;  // [D]
+  TensorView scales;     // [R]
+};
+
+struct AttentionOutputArgs {
+  TensorView heads;  // [R, H * head_dim]
+  TensorView a;      // [n_groups * o_lora, H * head_dim / n_groups]
+  int32_t n_groups = 1;
+  TensorView lora;  // [R, n_groups * o_lora] scratch
+  TensorView b;     // [D, n_groups * o_lora]
+  TensorView y;     // [R, D] scratch: the sub-layer's output
+  SteerArgs steer;
+};
+
+struct FfnArgs {
+  TensorView x;              // [R, D]
+  TensorView router_weight;  // [E, D]
+  RouterArgs router;         // its logits are scratch
+  ExpertsArgs experts;       // its ids and weights are scratch; x as above
+  SharedExpertArgs shared;   // x as above
+  TensorView shared_out;     // [R, D] scratch
+  TensorView y;              // [R, D] scratch: the sub-layer's output
+  SteerArgs steer;
 };
 
 class Ops {
@@ -216,6 +277,29 @@ class Ops {
 
   // out = down * swiglu(gate * x, up * x). out [R, D]. Source: spec 4.10.
   virtual void shared_expert(const SharedExpertArgs& args, const TensorView& out);
+
+  // out = rms_norm(hc_pre(streams), norm). out [R, D]. Source: spec 4.2.
+  virtual void sublayer_input(const SublayerInputArgs& args, const HcSplit& split, const TensorView& out);
+
+  // Every product, as matmul. The outputs lie apart. Source: spec 4.3.
+  virtual void project(const TensorView& x, std::span<const Product> products);
+
+  // q_lora = rms_norm(q_lora); window_rows = kv_pack(rope(rms_norm(kv))); every compression. Source: spec 4.3 to 4.6.
+  virtual void latents(const LatentArgs& args, const BatchView& batch, const KvMemory& kv);
+
+  // query = rope(rms_norm per head(weight * x)), index_query = index_round(rope(index_weight * x)). Source: spec 4.3,
+  // 4.7.
+  virtual void queries(const QueryArgs& args, const BatchView& batch);
+
+  // attention, then window_append of its window_rows, then the inverse rope of out. Source: spec 4.4, 4.8.
+  virtual void attend(const AttentionArgs& args, const RopeTable& rope, const BatchView& batch, const KvMemory& kv,
+                      const TensorView& out);
+
+  // y = b * (a grouped * heads), steered; streams = hc_expand(y). Source: spec 4.8.
+  virtual void attention_output(const AttentionOutputArgs& args, const HcSplit& split, const TensorView& streams);
+
+  // y = experts that the router picks + shared expert, steered; streams = hc_expand(y). Source: spec 4.9, 4.10.
+  virtual void ffn(const FfnArgs& args, const HcSplit& split, const TensorView& streams);
 };
 
 }  // namespace ds4

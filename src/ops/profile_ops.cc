@@ -38,6 +38,7 @@ template <class Call>
 void ProfileOps::timed(const char* op, const Work& work, const Call& call) {
   const int64_t since_us = clock_.now_us();
   call();
+  if (target_.finish) target_.finish();
   const int64_t us = clock_.elapsed_us(since_us);
   OpProfile& total = entry(op, work.weight).total;
   total.calls += 1;
@@ -128,9 +129,13 @@ void ProfileOps::swiglu(const TensorView& gate, const TensorView& up, float clam
   timed("swiglu", {}, [&] { ops_.swiglu(gate, up, clamp, out); });
 }
 
-void ProfileOps::experts(const ExpertsArgs& args, const TensorView& out) {
-  const int32_t* ids = args.ids.i32();
-  std::vector<int32_t> used(ids, ids + args.ids.elements());
+ProfileOps::Work ProfileOps::expert_work(const ExpertsArgs& args) {
+  std::vector<int32_t> used(static_cast<size_t>(args.ids.elements()));
+  if (target_.download) {
+    target_.download(args.ids, std::as_writable_bytes(std::span(used)));
+  } else {
+    std::copy_n(args.ids.i32(), used.size(), used.begin());
+  }
   std::ranges::sort(used);
   const auto n_distinct = static_cast<uint64_t>(std::ranges::unique(used).begin() - used.begin());
   distinct_experts_ += n_distinct;
@@ -140,8 +145,11 @@ void ProfileOps::experts(const ExpertsArgs& args, const TensorView& out) {
   const uint64_t bytes = (args.gate.size_bytes() + args.up.size_bytes() + args.down.size_bytes()) / n_experts;
   const auto elements =
       static_cast<uint64_t>(args.gate.elements() + args.up.elements() + args.down.elements()) / n_experts;
-  const Work work{args.gate, n_distinct * bytes, static_cast<uint64_t>(args.ids.elements()) * elements};
-  timed("experts", work, [&] { ops_.experts(args, out); });
+  return {args.gate, n_distinct * bytes, static_cast<uint64_t>(args.ids.elements()) * elements};
+}
+
+void ProfileOps::experts(const ExpertsArgs& args, const TensorView& out) {
+  timed("experts", expert_work(args), [&] { ops_.experts(args, out); });
 }
 
 void ProfileOps::gather_rows(const TensorView& x, const TensorView& row_ids, const TensorView& out) {
@@ -156,14 +164,64 @@ void ProfileOps::hc_pre(const HcPreArgs& args, const HcSplit& split, const Tenso
   timed("hc_pre", matrix_work(args.fn, args.streams.shape[0]), [&] { ops_.hc_pre(args, split, out); });
 }
 
-void ProfileOps::shared_expert(const SharedExpertArgs& args, const TensorView& out) {
+ProfileOps::Work ProfileOps::shared_work(const SharedExpertArgs& args) {
   Work work = matrix_work(args.gate, args.x.shape[0]);
-  for (const TensorView& weight : {args.up, args.down}) {
-    const Work more = matrix_work(weight, args.x.shape[0]);
-    work.weight_bytes += more.weight_bytes;
-    work.macs += more.macs;
-  }
-  timed("shared_expert", work, [&] { ops_.shared_expert(args, out); });
+  for (const TensorView& weight : {args.up, args.down}) work.add(matrix_work(weight, args.x.shape[0]));
+  return work;
+}
+
+void ProfileOps::shared_expert(const SharedExpertArgs& args, const TensorView& out) {
+  timed("shared_expert", shared_work(args), [&] { ops_.shared_expert(args, out); });
+}
+
+void ProfileOps::sublayer_input(const SublayerInputArgs& args, const HcSplit& split, const TensorView& out) {
+  if (!target_.whole_steps) return Ops::sublayer_input(args, split, out);
+  timed("sublayer_input", matrix_work(args.pre.fn, args.pre.streams.shape[0]),
+        [&] { ops_.sublayer_input(args, split, out); });
+}
+
+void ProfileOps::project(const TensorView& x, std::span<const Product> products) {
+  if (!target_.whole_steps || products.empty()) return Ops::project(x, products);
+  Work work = matrix_work(products[0].weight, x.shape[0]);
+  for (const Product& product : products.subspan(1)) work.add(matrix_work(product.weight, x.shape[0]));
+  timed("project", work, [&] { ops_.project(x, products); });
+}
+
+void ProfileOps::latents(const LatentArgs& args, const BatchView& batch, const KvMemory& kv) {
+  if (!target_.whole_steps) return Ops::latents(args, batch, kv);
+  timed("latents", {}, [&] { ops_.latents(args, batch, kv); });
+}
+
+void ProfileOps::queries(const QueryArgs& args, const BatchView& batch) {
+  if (!target_.whole_steps) return Ops::queries(args, batch);
+  Work work = matrix_work(args.weight, batch.n_rows);
+  if (args.index_query) work.add(matrix_work(args.index_weight, batch.n_rows));
+  timed("queries", work, [&] { ops_.queries(args, batch); });
+}
+
+void ProfileOps::attend(const AttentionArgs& args, const RopeTable& rope_table, const BatchView& batch,
+                        const KvMemory& kv, const TensorView& out) {
+  if (!target_.whole_steps) return Ops::attend(args, rope_table, batch, kv, out);
+  timed("attend", {}, [&] { ops_.attend(args, rope_table, batch, kv, out); });
+}
+
+void ProfileOps::attention_output(const AttentionOutputArgs& args, const HcSplit& split, const TensorView& streams) {
+  if (!target_.whole_steps) return Ops::attention_output(args, split, streams);
+  Work work = matrix_work(args.a, args.y.shape[0]);
+  work.add(matrix_work(args.b, args.y.shape[0]));
+  timed("attention_output", work, [&] { ops_.attention_output(args, split, streams); });
+}
+
+void ProfileOps::ffn(const FfnArgs& args, const HcSplit& split, const TensorView& streams) {
+  if (!target_.whole_steps) return Ops::ffn(args, split, streams);
+  timed("ffn", {args.experts.gate}, [&] { ops_.ffn(args, split, streams); });
+  // Known only now.
+  Work work = expert_work(args.experts);
+  work.add(matrix_work(args.router_weight, args.x.shape[0]));
+  work.add(shared_work(args.shared));
+  OpProfile& total = entry("ffn", args.experts.gate).total;
+  total.weight_bytes += work.weight_bytes;
+  total.macs += work.macs;
 }
 
 }  // namespace ds4

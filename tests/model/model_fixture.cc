@@ -3,12 +3,16 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <cstring>
 #include <filesystem>
 
 #include <nlohmann/json.hpp>
 
 #include "backends/cpu/cpu_backend.h"
+#ifdef DS4_WITH_CUDA
+#include "backends/cuda/cuda_backend.h"
+#endif
 #include "backends/host_backend.h"
 #include "base/file.h"
 #include "quant/model_json.h"
@@ -82,11 +86,35 @@ std::string backend_kind_name(BackendKind kind) {
   return "";
 }
 
+bool tests_a_device() {
+  const char* name = std::getenv("DS4_TEST_BACKEND");
+  return name != nullptr && std::string_view(name) == "cuda";
+}
+
+std::unique_ptr<Backend> make_device_backend(NumericProfile profile, std::string& reason) {
+#ifdef DS4_WITH_CUDA
+  Result<std::unique_ptr<Backend>> made = make_cuda_backend({.device = 0, .profile = profile});
+  if (made.ok()) return made.take_value();
+  reason = made.error().message;
+#else
+  (void)profile;
+  reason = "built without CUDA";
+#endif
+  return nullptr;
+}
+
 std::unique_ptr<Backend> make_backend(BackendKind kind, NumericProfile profile, int threads) {
   switch (kind) {
     case BackendKind::kReferenceDouble: return make_reference_backend(ReferenceReal::kDouble, profile);
     case BackendKind::kReferenceFloat: return make_reference_backend(ReferenceReal::kFloat, profile);
-    case BackendKind::kCpu: return make_cpu_backend({.threads = threads, .profile = profile});
+    case BackendKind::kCpu:
+      if (tests_a_device()) {
+        std::string reason;
+        std::unique_ptr<Backend> device = make_device_backend(profile, reason);
+        CHECK(device != nullptr, "{}", reason);
+        return device;
+      }
+      return make_cpu_backend({.threads = threads, .profile = profile});
   }
   return nullptr;
 }
@@ -119,6 +147,13 @@ std::vector<float> LoadedModel::run(KvState& kv, const std::vector<int32_t>& tok
     done += n;
   }
   return logits;
+}
+
+std::vector<float> LoadedModel::streams() const {
+  const TensorView view = forward->streams();
+  std::vector<float> values(static_cast<size_t>(view.elements()));
+  backend->download(view, std::as_writable_bytes(std::span(values)));
+  return values;
 }
 
 KvState LoadedModel::new_sequence() const { return cache->new_sequence().take_value(); }

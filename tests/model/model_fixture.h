@@ -35,7 +35,11 @@ std::string synthetic_file(const std::string& name, const SyntheticShape& shape,
 
 enum class BackendKind { kReferenceDouble, kReferenceFloat, kCpu };
 std::string backend_kind_name(BackendKind kind);
+// kCpu: the device's where DS4_TEST_BACKEND=cuda (scripts/cuda_check.sh).
 std::unique_ptr<Backend> make_backend(BackendKind kind, NumericProfile profile, int threads = 2);
+bool tests_a_device();
+// Null, with the reason: this program or machine has none.
+std::unique_ptr<Backend> make_device_backend(NumericProfile profile, std::string& reason);
 
 // Backend, model, cache and forward pass of one file.
 struct LoadedModel {
@@ -50,6 +54,8 @@ struct LoadedModel {
   // Logits [tokens, vocab] of appending `tokens` to kv in chunks of the given sizes (the last repeats).
   std::vector<float> run(KvState& kv, const std::vector<int32_t>& tokens, const std::vector<int32_t>& chunks) const;
   KvState new_sequence() const;
+  // forward->streams(), wherever they are.
+  std::vector<float> streams() const;
 };
 
 // A small shape with every kind of layer, for invariance tests.

@@ -9,6 +9,7 @@
 
 #include "backends/host_backend.h"
 #include "gguf/dequantize.h"
+#include "gguf/weight_source.h"
 #include "model/model.h"
 #include "model/weight_table.h"
 #include "quant/recipe.h"
@@ -17,13 +18,22 @@
 namespace ds4 {
 namespace {
 
+struct Description {
+  Hyperparams hyperparams;
+  SyntheticFile file;
+};
+
+Description describe(std::string_view shape, std::string_view recipe) {
+  Description made{synthetic_hyperparams(named_synthetic_shape(shape).take_value()).take_value(), {}};
+  made.file.types = plan_types(expected_tensors(made.hyperparams), *find_recipe(recipe).value(), {}).take_value().types;
+  made.file.metadata.set_string("general.name", "made");
+  return made;
+}
+
 std::unique_ptr<GgufFile> make(std::string_view shape, std::string_view recipe, Backend& backend, int n_threads) {
-  const Hyperparams h = synthetic_hyperparams(named_synthetic_shape(shape).take_value()).take_value();
-  SyntheticFile description;
-  description.types = plan_types(expected_tensors(h), *find_recipe(recipe).value(), {}).take_value().types;
-  description.metadata.set_string("general.name", "made");
+  const Description description = describe(shape, recipe);
   ThreadPool threads(n_threads);
-  auto file = make_synthetic_file(h, description, backend, threads);
+  auto file = make_synthetic_file(description.hyperparams, description.file, backend, threads);
   EXPECT_TRUE(file.ok()) << file.error().message;
   return file.take_value();
 }
@@ -81,6 +91,50 @@ TEST(SyntheticWeightsTest, BytesDoNotDependOnThreadsAndRowsOfALargeMatrixDiffer)
   const auto bytes = bytes_of(*one, experts);
   const size_t half = bytes.size() / 2;
   EXPECT_FALSE(std::ranges::equal(bytes.first(half), bytes.subspan(half)));
+}
+
+// What `backend` reads of a weight of the model.
+std::vector<std::byte> placed_bytes(const TensorView& view, Backend& backend) {
+  std::vector<std::byte> bytes(view.size_bytes());
+  backend.download(view, bytes);
+  return bytes;
+}
+
+TEST(SyntheticWeightsTest, AGeneratorMakesTheSameBytesWhereTheyAreWanted) {
+  const auto backend = make_reference_backend(ReferenceReal::kFloat, NumericProfile::kExact);
+  for (const char* recipe : {"q2", "q4", "q8", "mxfp4", "bf16"}) {
+    const Description description = describe("mini:4", recipe);
+    auto generated = make_generated_file(description.hyperparams, description.file).take_value();
+    auto whole = make("mini:4", recipe, *backend, 2);
+    size_t n_generated = 0;
+    for (const TensorInfo& tensor : generated->tensors())
+      n_generated += generated->generator()->runs(tensor).has_value() ? 1 : 0;
+    EXPECT_GT(n_generated, 20u);
+    uint64_t done_bytes = 0;
+    const auto made = Model::load(std::move(generated), *backend, [&](uint64_t done, uint64_t total) {
+                        EXPECT_LE(done, total);
+                        done_bytes = done;
+                      }).take_value();
+    EXPECT_GT(done_bytes, 1u << 20);
+    const auto loaded = Model::load(std::move(whole), *backend).take_value();
+    for (const ExpectedTensor& tensor : expected_tensors(description.hyperparams)) {
+      const auto mine = placed_bytes(made->weights.view(*tensor.spec, tensor.layer), *backend);
+      EXPECT_EQ(mine, placed_bytes(loaded->weights.view(*tensor.spec, tensor.layer), *backend)) << tensor.name;
+    }
+  }
+}
+
+TEST(SyntheticWeightsTest, AGeneratedFileIsSavedWhole) {
+  const auto backend = make_reference_backend(ReferenceReal::kFloat, NumericProfile::kExact);
+  const Description description = describe("mini:2", "q2");
+  const auto generated = make_generated_file(description.hyperparams, description.file).take_value();
+  const std::string path = test::temporary_path("generated.gguf");
+  ASSERT_TRUE(save_gguf_file(*generated, path).ok());
+  const auto opened = GgufFile::open(path).take_value();
+  const auto whole = make("mini:2", "q2", *backend, 2);
+  for (const TensorInfo& tensor : whole->tensors())
+    EXPECT_TRUE(std::ranges::equal(bytes_of(*whole, tensor), bytes_of(*opened, *opened->find(tensor.name))));
+  std::filesystem::remove(path);
 }
 
 TEST(SyntheticWeightsTest, SavedFileHoldsTheSameModel) {

@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -41,6 +42,23 @@ struct BadUsage {
   std::vector<const char*> expected;  // parts of the message
 };
 
+// Without CUDA in the program: one line that says so. With it, but without a device: what the driver says.
+TEST(CliUsageTest, CudaThatIsNotThereIsSaidInOneLine) {
+#ifdef DS4_WITH_CUDA
+  const ProgramResult result = ds4("--cuda --device 255 -p a");
+  EXPECT_EQ(result.exit_code, 1);
+  EXPECT_NE(result.standard_error.find("CUDA device"), std::string::npos) << result.standard_error;
+#else
+  for (const char* arguments : {"--cuda -p a", "--backend cuda -p a"}) {
+    const ProgramResult result = ds4(arguments);
+    EXPECT_EQ(result.exit_code, 2);
+    EXPECT_NE(result.standard_error.find("built without CUDA"), std::string::npos) << result.standard_error;
+    EXPECT_NE(result.standard_error.find("available: cpu"), std::string::npos) << result.standard_error;
+  }
+#endif
+  EXPECT_EQ(std::ranges::count(ds4("--cuda --device 255 -p a").standard_error, '\n'), 1);
+}
+
 TEST(CliUsageTest, EveryBadValueIsNamedWithWhatIsAccepted) {
   const std::vector<BadUsage> cases{
       {"--temp hot", {"--temp", "a number from 0 to 100", "'hot'"}},
@@ -57,7 +75,8 @@ TEST(CliUsageTest, EveryBadValueIsNamedWithWhatIsAccepted) {
       {"--profile fast", {"--profile", "canonical or exact", "'fast'"}},
       {"--chat-format 0801", {"--chat-format", "preview or 0731", "'0801'"}},
       {"--backend tpu", {"--backend", "expected cpu", "'tpu'"}},
-      {"--backend cuda", {"--backend cuda", "not in this build", "available: cpu"}},
+      {"--backend metal", {"--backend metal", "not in this build", "available: cpu"}},
+      {"--device -1", {"--device", "an integer from 0", "'-1'"}},
       {"--metal", {"--metal", "not in this build"}},
       {"--dir-steering-ffn 100.5", {"--dir-steering-ffn", "a number from -100 to 100", "'100.5'"}},
       {"--dir-steering-attn nan", {"--dir-steering-attn", "a number from -100 to 100", "'nan'"}},

@@ -69,6 +69,13 @@ TEST(GgufProgramTest, SynthWritesAModelThatInspectAccepts) {
   std::filesystem::remove(path);
 }
 
+TEST(GgufProgramTest, InspectSaysWhatADeviceWouldTakeWithoutOne) {
+  const ProgramResult seen = ds4_gguf("inspect " + kEmbeddedModel + " --backend cuda");
+  ASSERT_EQ(seen.exit_code, 0) << seen.standard_error;
+  EXPECT_NE(seen.standard_output.find("loads on cuda: yes"), std::string::npos) << seen.standard_output;
+  EXPECT_NE(seen.standard_output.find("taken"), std::string::npos);
+}
+
 TEST(GgufProgramTest, InspectListsEveryReasonWhyAFileDoesNotLoad) {
   const std::string path = temporary("short.gguf");
   ASSERT_EQ(ds4_gguf("synth " + kShape + " " + path).exit_code, 0);

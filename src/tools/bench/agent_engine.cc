@@ -45,6 +45,14 @@ MemoryRequest memory_request(const AgentModel& model, const KvLayout& layout, co
     request.scratch_bytes = Activations::size_bytes(model.hyperparams, layout, limits);
     request.weight_bytes = model.subject.model->file->file_size_bytes();
   }
+  if (const auto memory = model.subject.backend->device_memory()) {
+    request.weight_bytes = 0;  // already there
+    request.weights_are_mapped = false;
+    request.host_bytes = request.available_bytes;
+    request.available_bytes = memory->free_bytes;
+    request.device = model.subject.backend->name();
+    request.workspace_bytes = device_workspace_bytes(model.hyperparams, limits, request.ctx_tokens);
+  }
   return request;
 }
 

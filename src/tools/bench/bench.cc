@@ -28,7 +28,8 @@ RunnerOptions measure_options(const BenchOptions& options) {
           .ctx_tokens = std::max({largest(options.prefill_lengths), decode_ctx, 1}) + 1,
           .chunk_tokens = options.chunk_tokens,
           .repeat = options.repeat > 0 ? options.repeat : kRepeats,
-          .warmup = options.warmup};
+          .warmup = options.warmup,
+          .fill_kv = options.fill_kv};
 }
 
 // Progress, where nobody reads stdout as data.
@@ -41,7 +42,8 @@ Result<void> measure(const BenchOptions& options, Runner& runner, BenchReport& r
   }
   for (const int32_t n_sequences : options.sequence_counts) {
     report.decode.push_back(TRY(runner.decode(n_sequences, options.decode_ctx, options.gen_tokens)));
-    say(fmt::format("decode {}: {:.2f} tokens/s", n_sequences, report.decode.back().tokens_per_s.median));
+    const DecodeResult& result = report.decode.back();
+    say(fmt::format("decode {} at {}: {:.2f} tokens/s", n_sequences, result.ctx_tokens, result.tokens_per_s.median));
   }
   report.peak_memory_bytes = process_memory().peak_resident_bytes;
   if (!options.profile_ops) return {};
@@ -95,7 +97,8 @@ void warm_weights(const GgufFile& file) {
 
 Result<void> measure_start(const BenchOptions& options, const Subject& subject, Runner& runner, int64_t loaded_us,
                            BenchReport& report) {
-  if (options.warm_weights) warm_weights(*subject.model->file);
+  // A device has read them all, or made them.
+  if (options.warm_weights && !subject.backend->device_memory()) warm_weights(*subject.model->file);
   const int64_t step_us = TRY(runner.first_step_us());
   report.start_up = {.first_token_ms = static_cast<double>(loaded_us + step_us) * 1e-3,
                      .first_step_ms = static_cast<double>(step_us) * 1e-3,
@@ -104,15 +107,28 @@ Result<void> measure_start(const BenchOptions& options, const Subject& subject, 
   return {};
 }
 
+// Pages for what repetitions start from are counted as in Runner::create.
+SubjectOptions with_plan(const BenchOptions& options) {
+  const RunnerOptions runner = measure_options(options);
+  SubjectOptions subject = options.subject;
+  subject.plan_slots = runner.n_slots + 2;
+  subject.plan_ctx_tokens = runner.ctx_tokens;
+  subject.plan_chunk_tokens = runner.chunk_tokens;
+  return subject;
+}
+
 }  // namespace
 
 Result<void> run_bench(const BenchOptions& options, const Clock& clock, int64_t start_us) {
   BenchReport report{.started = utc_time_now(), .machine = machine_info(), .chunk_tokens = options.chunk_tokens};
-  Subject subject = TRY(load_subject(options.subject, clock));
+  Subject subject = TRY(load_subject(with_plan(options), clock));
   const auto runner = TRY(Runner::create(subject, measure_options(options), clock));
   report.kv = runner->cache().layout();
   TRY(measure_start(options, subject, *runner, clock.elapsed_us(start_us) - subject.make_us - subject.save_us, report));
-  {
+  if (const auto memory = subject.backend->device_memory()) {
+    report.device_memory = memory;
+    if (!options.no_limits) report.limits = TRY(measure_device(report.device_name));
+  } else {
     ThreadPool threads(options.subject.engine.n_threads);
     report.n_threads = threads.n_threads();
     if (!options.no_limits) report.limits = TRY(measure_limits(*subject.backend, threads, clock));

@@ -17,6 +17,8 @@ struct SubjectOptions {
   std::vector<std::string> type_overrides;  // PATTERN=TYPE
   std::string isa;                          // kernels to use; empty: the best
   std::string save_path;                    // where to write it as GGUF
+  // What a device must hold beside the weights, to be refused before they are loaded; ctx_tokens 0: not checked.
+  int32_t plan_slots = 1, plan_ctx_tokens = 0, plan_chunk_tokens = 0;
 };
 
 // The frontier method: one growing sequence, measured at certain lengths.
@@ -46,6 +48,7 @@ struct BenchOptions {
   int32_t repeat = 0;        // 0: three times, a sweep once
   int32_t warmup = 1;
   int32_t chunk_tokens = EngineOptions{}.prefill_chunk_tokens;
+  bool fill_kv = false;
   bool profile_ops = false;
   bool no_limits = false;
   bool warm_weights = false;

@@ -34,6 +34,9 @@ struct MachineLimits {
 // Takes about a second, and a buffer several times as large as the caches. Error: no memory for it.
 Result<MachineLimits> measure_limits(Backend& backend, ThreadPool& threads, const Clock& clock);
 
+// The same of the device that was chosen, and its name. Error: kUnsupported in a program without CUDA.
+Result<MachineLimits> measure_device(std::string& name);
+
 // Names of the instruction sets that matter here, of those that this processor has.
 std::vector<std::string> instruction_sets();
 

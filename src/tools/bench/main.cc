@@ -59,6 +59,8 @@ void add_measure_group(CLI::App& app, BenchOptions& options) {
       ->type_name("N,...");
   add_integer_option(app, "--decode-ctx", options.decode_ctx, {1, kMaxTokens},
                      "tokens before the first decoded one (128)");
+  app.add_flag("--fill-kv", options.fill_kv,
+               "fill the context before decoding with copies of its first KV rows instead of computing it");
   add_integer_option(app, "-n,--tokens,--gen-tokens", options.gen_tokens, {0, kMaxTokens},
                      "tokens to decode, per sequence or frontier (128)");
   add_integer_option(app, "--repeat", options.repeat, {1, 1000}, "measurements of each kind (3; sweep: 1)");
@@ -198,6 +200,8 @@ std::string find_conflict(const BenchOptions& options) {
     return "expected one of --model and --synthetic, found both";
   }
   if (options.subject.synthetic.empty() && !options.subject.save_path.empty()) return "--save needs --synthetic";
+  if (!options.subject.isa.empty() && options.subject.engine.device_kind != DeviceKind::kCpu)
+    return "--isa chooses kernels of the CPU: it does not go with --cuda";
   return {};
 }
 

@@ -28,6 +28,7 @@ std::string percent(double value, double limit) {
 }
 
 double read_limit(const BenchReport& report) { return report.limits ? report.limits->read_bytes_per_s : 0; }
+double bf16_limit(const BenchReport& report) { return report.limits ? report.limits->peak("bf16") : 0; }
 double int8_limit(const BenchReport& report) { return report.limits ? report.limits->peak("int8") : 0; }
 
 Json spread_json(const Spread& spread) {
@@ -91,7 +92,8 @@ Json prefill_json(const BenchReport& report, const PrefillResult& result) {
           {"first_token_ms", spread_json(result.first_token_ms)},
           {"macs_per_token", result.macs_per_token},
           {"gmacs_per_s", result.macs_per_s / kGiga},
-          {"part_of_int8_peak", part_of(result.macs_per_s, int8_limit(report))}};
+          {"part_of_int8_peak", part_of(result.macs_per_s, int8_limit(report))},
+          {"part_of_bf16_peak", part_of(result.macs_per_s, bf16_limit(report))}};
 }
 
 Json decode_json(const BenchReport& report, const DecodeResult& result) {
@@ -107,7 +109,9 @@ Json decode_json(const BenchReport& report, const DecodeResult& result) {
           {"gb_per_s", result.bytes_per_s / kGiga},
           {"gmacs_per_s", result.macs_per_s / kGiga},
           {"part_of_read_bandwidth", part_of(result.bytes_per_s, read_limit(report))},
-          {"part_of_int8_peak", part_of(result.macs_per_s, int8_limit(report))}};
+          {"part_of_int8_peak", part_of(result.macs_per_s, int8_limit(report))},
+          {"recorded_nodes", result.recorded_nodes},
+          {"kv_filled", result.filled}};
 }
 
 Json sweep_json(const SweepRow& row) {
@@ -172,11 +176,18 @@ std::string report_text(const BenchReport& report, const Subject& subject) {
   const auto n_used = static_cast<uint64_t>(subject.hyperparams().n_expert_used);
   const uint64_t token_bytes = cost.dense.bytes + cost.head.bytes + cost.row_bytes + cost.expert.bytes * n_used;
   std::string out = fmt::format(
-      "machine      {} | {} threads of {} | {}\n"
+      "machine      {} | {} of {} | {}\n"
       "model        {} | {:.2f} GiB | {:.1f} MB read per token | backend {}\n",
-      report.machine.cpu_model, report.n_threads, report.machine.n_cpus, fmt::join(instruction_sets(), " "),
-      subject.name, mib(subject.model->file->file_size_bytes()) / 1024, static_cast<double>(token_bytes) * 1e-6,
+      report.machine.cpu_model, report.n_threads > 0 ? fmt::format("{} threads", report.n_threads) : "no threads",
+      report.machine.n_cpus, fmt::join(instruction_sets(), " "), subject.name,
+      mib(subject.model->file->file_size_bytes()) / 1024, static_cast<double>(token_bytes) * 1e-6,
       subject.backend->name());
+  if (report.device_memory) {
+    out += fmt::format("device       {}{}{:.2f} of {:.2f} GiB in use\n", report.device_name,
+                       report.device_name.empty() ? "" : " | ",
+                       mib(report.device_memory->total_bytes - report.device_memory->free_bytes) / 1024,
+                       mib(report.device_memory->total_bytes) / 1024);
+  }
   if (report.limits) out += limits_text(*report.limits);
   out += fmt::format("kv           {:.0f} bytes per token, {:.2f} MiB per sequence\n",
                      static_cast<double>(report.kv.page_bytes) / kPageTokens, mib(report.kv.frontier_bytes));
@@ -189,26 +200,29 @@ std::string report_text(const BenchReport& report, const Subject& subject) {
   out += fmt::format("peak memory  {:.0f} MiB\n", mib(report.peak_memory_bytes));
 
   if (!report.prefill.empty()) {
-    out += fmt::format("\n{:>8} {:>12} {:>20} {:>16} {:>10} {:>8}\n", "prefill", "tokens/s", "p10..p90",
-                       "first token ms", "Gmac/s", "of int8");
+    out += fmt::format("\n{:>8} {:>12} {:>20} {:>16} {:>10} {:>8} {:>8}\n", "prefill", "tokens/s", "p10..p90",
+                       "first token ms", "Gmac/s", "of int8", "of bf16");
   }
   for (const PrefillResult& result : report.prefill) {
     const Spread& rate = result.tokens_per_s;
-    out += fmt::format("{:>8} {:>12.2f} {:>20} {:>16.1f} {:>10.1f} {:>8}\n", result.n_tokens, rate.median,
+    out += fmt::format("{:>8} {:>12.2f} {:>20} {:>16.1f} {:>10.1f} {:>8} {:>8}\n", result.n_tokens, rate.median,
                        fmt::format("{:.2f}..{:.2f}", rate.p10, rate.p90), result.first_token_ms.median,
-                       result.macs_per_s / kGiga, percent(result.macs_per_s, int8_limit(report)));
+                       result.macs_per_s / kGiga, percent(result.macs_per_s, int8_limit(report)),
+                       percent(result.macs_per_s, bf16_limit(report)));
   }
   if (!report.decode.empty()) {
-    out += fmt::format("\n{:>8} {:>12} {:>20} {:>16} {:>10} {:>8} {:>8} {:>8}\n", "decode", "tokens/s", "p10..p90",
-                       "step ms p50..p90", "experts", "GB/s", "of read", "of int8");
+    out += fmt::format("\n{:>8} {:>8} {:>12} {:>20} {:>16} {:>10} {:>8} {:>8} {:>8} {:>6}\n", "decode", "ctx",
+                       "tokens/s", "p10..p90", "step ms p50..p90", "experts", "GB/s", "of read", "of int8", "nodes");
   }
   for (const DecodeResult& result : report.decode) {
     const Spread& rate = result.tokens_per_s;
-    out += fmt::format("{:>8} {:>12.2f} {:>20} {:>16} {:>10.1f} {:>8.2f} {:>8} {:>8}\n", result.n_sequences,
-                       rate.median, fmt::format("{:.2f}..{:.2f}", rate.p10, rate.p90),
+    out += fmt::format("{:>8} {:>8} {:>12.2f} {:>20} {:>16} {:>10.1f} {:>8.2f} {:>8} {:>8} {:>6}\n", result.n_sequences,
+                       fmt::format("{}{}", result.ctx_tokens, result.filled ? "f" : ""), rate.median,
+                       fmt::format("{:.2f}..{:.2f}", rate.p10, rate.p90),
                        fmt::format("{:.2f}..{:.2f}", result.step_ms.median, result.step_ms.p90),
                        result.distinct_experts, result.bytes_per_s / kGiga,
-                       percent(result.bytes_per_s, read_limit(report)), percent(result.macs_per_s, int8_limit(report)));
+                       percent(result.bytes_per_s, read_limit(report)), percent(result.macs_per_s, int8_limit(report)),
+                       result.recorded_nodes > 0 ? fmt::to_string(result.recorded_nodes) : "-");
   }
   for (const OpTable& table : report.profiles) out += profile_text(report, table);
   return out;
@@ -224,6 +238,11 @@ std::string report_json(const BenchReport& report, const Subject& subject) {
             {"backend", subject.backend->name()},
             {"prefill_chunk", report.chunk_tokens}};
   if (report.limits) json["limits"] = limits_json(*report.limits);
+  if (report.device_memory) {
+    json["device"] = {{"name", report.device_name},
+                      {"total_bytes", report.device_memory->total_bytes},
+                      {"free_bytes", report.device_memory->free_bytes}};
+  }
   json["model"] = model_json(subject);
   const StartUp& start = report.start_up;
   json["start_up"] = {{"make_ms", static_cast<double>(subject.make_us) * 1e-3},

@@ -34,6 +34,8 @@ struct BenchReport {
   int n_threads = 0;
   int32_t chunk_tokens = 0;
   std::optional<MachineLimits> limits;
+  std::string device_name;                    // empty: the CPU, or not asked for
+  std::optional<DeviceMemory> device_memory;  // with everything in place
   StartUp start_up;
   KvLayout kv;
   std::vector<PrefillResult> prefill;

@@ -39,6 +39,13 @@ Result<std::unique_ptr<Runner>> Runner::create(Subject& subject, const RunnerOpt
   return runner;
 }
 
+ProfileTarget Runner::profile_target(Backend& backend) {
+  if (!backend.device_memory()) return {};
+  return {.finish = [&backend] { CHECK(backend.finish().ok(), "the device failed"); },
+          .download = [&backend](const TensorView& view, std::span<std::byte> bytes) { backend.download(view, bytes); },
+          .whole_steps = true};
+}
+
 Result<ForwardPass*> Runner::profiled_forward() {
   if (profiled_forward_ == nullptr) {
     profiled_forward_ =
@@ -110,11 +117,36 @@ Result<PrefillResult> Runner::prefill(int32_t n_tokens) {
                        .macs_per_s = per_second(macs, spread_of(us).median)};
 }
 
+// Filled: the first tokens are computed, as many as end at the same place in a page and in the sliding window, and the
+// first page is copied for every page between. Rows are valid and lie in memory of their own, which is all that the
+// time of a step depends on.
+Result<void> Runner::make_context(KvState& kv, std::span<const int32_t> tokens) {
+  const auto n_tokens = static_cast<int32_t>(tokens.size());
+  const int32_t n_computed = kPageTokens + n_tokens % kPageTokens;
+  if (!options_.fill_kv || n_tokens <= n_computed) {
+    TRY(append(*forward_, kv, tokens));
+    return {};
+  }
+  TRY(append(*forward_, kv, tokens.first(static_cast<size_t>(n_computed))));
+  const KvCheckpoint computed = kv.checkpoint();
+  const std::vector<std::byte> page = cache_->read_page(computed.pages[0], kPageTokens);
+  std::vector<PageRef> pages;
+  pages.push_back(computed.pages[0].share());
+  for (int32_t i = 1; i < n_tokens / kPageTokens; ++i) {
+    if (cache_->n_free_pages() == 0) return make_error(ErrorCode::kOutOfMemory, "no free KV page to fill");
+    pages.push_back(cache_->new_page());
+    cache_->write_page(pages.back(), kPageTokens, page);
+  }
+  if (n_tokens % kPageTokens != 0) pages.push_back(computed.pages[1].share());
+  kv.restore(n_tokens, pages, computed.frontier);
+  return {};
+}
+
 Result<Runner::DecodeState> Runner::start_decode(int32_t n_sequences, int32_t ctx_tokens, int32_t gen_tokens) {
   DecodeState state;
   for (int32_t i = 0; i < n_sequences; ++i) state.sequences.push_back(TRY(cache_->new_sequence()));
   const std::vector<int32_t> tokens = random_tokens(ctx_tokens + n_sequences * gen_tokens);
-  TRY(append(*forward_, state.sequences[0], std::span(tokens).first(static_cast<size_t>(ctx_tokens))));
+  TRY(make_context(state.sequences[0], std::span(tokens).first(static_cast<size_t>(ctx_tokens))));
   state.start = state.sequences[0].checkpoint();
   for (int32_t i = 0; i < n_sequences; ++i) {
     const auto first = tokens.begin() + ctx_tokens + int64_t{i} * gen_tokens;
@@ -160,7 +192,9 @@ Result<DecodeResult> Runner::decode(int32_t n_sequences, int32_t ctx_tokens, int
                       .gen_tokens = gen_tokens,
                       .tokens_per_s = spread_of(rates),
                       .steady_tokens_per_s = spread_of(steady_rates),
-                      .step_ms = spread_of(steps_ms)};
+                      .step_ms = spread_of(steps_ms),
+                      .recorded_nodes = subject_.backend->n_recorded_nodes(),
+                      .filled = options_.fill_kv};
   TRY(count_decode_work(state, result));
   return result;
 }

@@ -25,6 +25,7 @@ struct RunnerOptions {
   int32_t chunk_tokens = 0;
   int32_t repeat = 1;
   int32_t warmup = 0;
+  bool fill_kv = false;  // contexts before decoding are copies of their first tokens' KV rows, not computed
 };
 
 struct PrefillResult {
@@ -47,6 +48,8 @@ struct DecodeResult {
   double macs_per_step = 0;
   double bytes_per_s = 0;  // at the median
   double macs_per_s = 0;
+  size_t recorded_nodes = 0;  // kernels and copies of a step that a device replays; 0: it does not
+  bool filled = false;        // RunnerOptions::fill_kv
 };
 
 class Runner {
@@ -82,11 +85,14 @@ class Runner {
       : subject_(subject),
         options_(options),
         clock_(clock),
-        profile_ops_(subject.backend->ops(), clock),
+        profile_ops_(subject.backend->ops(), clock, profile_target(*subject.backend)),
         profiled_(*subject.backend, profile_ops_) {}
   Result<std::span<const float>> append(ForwardPass& forward, KvState& kv, std::span<const int32_t> tokens,
                                         const SteeringScales& steering);
+  static ProfileTarget profile_target(Backend& backend);
   Result<ForwardPass*> profiled_forward();
+  // Appends a context of random tokens, or fills it.
+  Result<void> make_context(KvState& kv, std::span<const int32_t> tokens);
   Result<DecodeState> start_decode(int32_t n_sequences, int32_t ctx_tokens, int32_t gen_tokens);
   Result<std::vector<double>> decode_steps(ForwardPass& forward, DecodeState& state);
   Result<void> count_decode_work(DecodeState& state, DecodeResult& result);

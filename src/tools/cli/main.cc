@@ -13,6 +13,7 @@
 #include "tools/cli/session.h"
 #include "tools/common/model_path.h"
 #include "tools/common/options.h"
+#include "tools/common/progress_line.h"
 
 namespace ds4 {
 namespace {
@@ -95,6 +96,7 @@ Result<void> answer_once(Session& session, std::string prompt, const LogprobsDum
 Result<void> run(Arguments arguments) {
   EngineOptions& engine = arguments.session.engine;
   engine.model_path = TRY(resolve_model_path(engine.model_path));
+  engine.load_progress = show_load_progress(kProgram);
   if (arguments.dump_tokens) return dump_tokens(engine.model_path, *arguments.prompt);
   if (!arguments.logits.output_path.empty()) return dump_logits(engine, arguments.logits);
   arguments.logprobs.max_tokens = arguments.session.max_tokens;

@@ -48,10 +48,28 @@ Result<Answer> Session::ask(const Conversation& conversation) {
 Result<void> Session::resize_context(int32_t ctx_tokens) {
   ChatOptions options = options_;
   options.engine.ctx_tokens = ctx_tokens;
+  if (options_.engine.device_kind != DeviceKind::kCpu) return reload_on_device(std::move(options));
   std::unique_ptr<Engine> engine = TRY(Engine::load(options.engine));
   thread_.reset();
   *this = Session(std::move(options), std::move(engine));
   return {};
+}
+
+// A device does not hold a model twice: the old one goes first, and comes back when the new one does not fit.
+Result<void> Session::reload_on_device(ChatOptions options) {
+  thread_.reset();
+  engine_.reset();
+  Result<std::unique_ptr<Engine>> engine = Engine::load(options.engine);
+  const bool is_new = engine.ok();
+  Result<void> result;
+  if (!is_new) {
+    result = engine.take_error();
+    engine = Engine::load(options_.engine);
+    CHECK(engine.ok(), "the model does not load again: {}", engine.error().message);
+  }
+  ChatOptions loaded = is_new ? std::move(options) : options_;
+  *this = Session(std::move(loaded), engine.take_value());
+  return result;
 }
 
 }  // namespace ds4

@@ -44,6 +44,7 @@ class Session {
 
  private:
   Session(ChatOptions options, std::unique_ptr<Engine> engine);
+  Result<void> reload_on_device(ChatOptions options);
 
   ChatOptions options_;
   std::unique_ptr<Engine> engine_;

@@ -8,10 +8,13 @@
 #include <cstdio>
 #include <utility>
 
+#include "tools/common/backend_choice.h"
+
 namespace ds4 {
 namespace {
 
 constexpr int32_t kMaxThreads = 1024;
+constexpr int32_t kMaxDevice = 255;
 constexpr int32_t kMaxCtxTokens = 16 << 20;
 
 // Known from other builds of this engine and from the program it is compatible with.
@@ -19,9 +22,8 @@ struct AbsentOption {
   const char* names;
   bool takes_value;
 };
-constexpr std::array<AbsentOption, 9> kAbsentOptions{{
+constexpr std::array<AbsentOption, 8> kAbsentOptions{{
     {"--metal", false},
-    {"--cuda", false},
     {"--quality", false},
     {"--warm-weights", false},
     {"--mtp", true},
@@ -132,6 +134,36 @@ void add_absent_options(CLI::App& app) {
   }
 }
 
+void choose_backend(EngineOptions& options, DeviceKind kind, const std::string& option) {
+  if (const Result<void> available = check_backend_available(kind); !available.ok())
+    throw CLI::ValidationError(option, available.error().message);
+  options.device_kind = kind;
+}
+
+void add_backend_options(CLI::App& app, EngineOptions& options) {
+  options.make_backend = make_chosen_backend;
+  add_text_function(app, "--backend", "where the model runs (cpu)", [&options](const std::string& name) {
+    if (name == "metal") refuse_absent("--backend metal", "; available: " + available_backends());
+    if (name != "cpu" && name != "cuda") refuse("--backend", "cpu or cuda", name);
+    choose_backend(options, name == "cuda" ? DeviceKind::kCuda : DeviceKind::kCpu, "--backend " + name);
+  })->type_name("cpu|cuda");
+  app.add_flag_callback(
+         "--cuda", [&options] { choose_backend(options, DeviceKind::kCuda, "--cuda"); }, "same as --backend cuda")
+      ->trigger_on_parse();
+  app.add_flag_callback(
+         "--cpu", [&options] { options.device_kind = DeviceKind::kCpu; }, "same as --backend cpu")
+      ->trigger_on_parse();
+  add_text_function(app, "--experts-on-device", "most memory of the device for routed experts, in GiB (what fits)",
+                    [&options](const std::string& text) {
+                      const std::optional<double> gibibytes = parse_number<double>(text);
+                      if (!gibibytes || !(*gibibytes >= 0.0) || *gibibytes > 1e6)
+                        refuse("--experts-on-device", "a number of GiB from 0", text);
+                      options.expert_device_bytes = static_cast<uint64_t>(*gibibytes * 0x1p30);
+                    })
+      ->type_name("GiB");
+  add_integer_option(app, "--device", options.device, {0, kMaxDevice}, "which CUDA device, as CUDA counts them (0)");
+}
+
 }  // namespace
 
 std::string_view steering_policy_name(SteeringPolicy policy) {
@@ -158,11 +190,7 @@ void add_model_options(CLI::App& app, EngineOptions& options) {
                      fmt::format("context in tokens ({}, or what the model allows)", kDefaultCtxTokens));
   add_integer_option(app, "-t,--threads", options.n_threads, {1, kMaxThreads}, "CPU threads (one per core)");
   app.add_flag("--pin-threads", options.pin_threads, "keep each CPU thread on a processor of its own");
-  add_text_function(app, "--backend", "where the model runs", [](const std::string& name) {
-    if (name == "metal" || name == "cuda") refuse_absent("--backend " + name, "; available: cpu");
-    if (name != "cpu") refuse("--backend", "cpu", name);
-  })->type_name("cpu");
-  app.add_flag_callback("--cpu", [] {}, "same as --backend cpu");
+  add_backend_options(app, options);
   add_choice_option<NumericProfile>(app, "--profile", "rounding as the model was published, or none (canonical)",
                                     {{"canonical", NumericProfile::kCanonical}, {"exact", NumericProfile::kExact}},
                                     [&options](NumericProfile profile) { options.profile = profile; });

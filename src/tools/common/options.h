@@ -37,9 +37,9 @@ struct IntegerRange {
   int64_t most;
 };
 
-// -m, -c, -t, --pin-threads, --backend, --cpu, --profile, --chat-format, --dir-steering-*; an empty model_path
-// afterwards means "the default" (see tools/common/model_path.h), and the policy given is the default. Flags of other
-// builds are known and refused by name.
+// -m, -c, -t, --pin-threads, --backend, --cpu, --cuda, --device, --profile, --chat-format, --dir-steering-*; an empty
+// model_path afterwards means "the default" (see tools/common/model_path.h), and the policy given is the default. Flags
+// of other builds are known and refused by name.
 void add_model_options(CLI::App& app, EngineOptions& options);
 // --kv-ram-mb, --no-kv-reuse, --kv-disk-dir, --kv-disk-space-mb, --kv-cache-*, --prefill-chunk.
 void add_kv_options(CLI::App& app, EngineOptions& options);

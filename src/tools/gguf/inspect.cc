@@ -1,6 +1,6 @@
 #include <map>
 
-#include "backends/cpu/cpu_backend.h"
+#include "backends/capabilities.h"
 #include "engine/engine.h"
 #include "gguf/reader.h"
 #include "model/weight_table.h"
@@ -33,14 +33,20 @@ void print_metadata(const Metadata& metadata) {
   }
 }
 
-// "experts down" for names in the weight table, "other" for the rest.
-std::string_view group_of(std::string_view name) {
+// Null: not in the weight table.
+const WeightSpec* spec_of(std::string_view name) {
   if (name.starts_with("blk.")) name = name.substr(std::min(name.find('.', 4) + 1, name.size()));
   for (const WeightSpec& spec : weight_table()) {
-    if (spec.name != name) continue;
-    return spec.use == WeightUse::kTokenTable ? "token table" : weight_group_name(weight_group(spec));
+    if (spec.name == name) return &spec;
   }
-  return "other";
+  return nullptr;
+}
+
+// "experts down" for names in the weight table, "other" for the rest.
+std::string_view group_of(std::string_view name) {
+  const WeightSpec* spec = spec_of(name);
+  if (spec == nullptr) return "other";
+  return spec->use == WeightUse::kTokenTable ? "token table" : weight_group_name(weight_group(*spec));
 }
 
 void print_tensor_summary(const GgufFile& file) {
@@ -74,13 +80,33 @@ void check_tokenizer(const GgufFile& file, const Hyperparams& hyperparams, Probl
   }
 }
 
-Result<void> check_loads(const GgufFile& file, const Backend& backend) {
-  const std::string subject = fmt::format("{} does not load on {}", file.path(), backend.name());
+// What of the file the backend takes, by use and type.
+void print_support(const GgufFile& file, const WeightSupport& support) {
+  std::map<std::pair<std::string, std::string_view>, std::pair<Amount, bool>> amounts;
+  for (const TensorInfo& tensor : file.tensors()) {
+    const WeightSpec* spec = spec_of(tensor.name);
+    if (spec == nullptr) continue;
+    auto& [amount, is_taken] = amounts[{type_name(tensor), group_of(tensor.name)}];
+    ++amount.n_tensors;
+    amount.size_bytes += tensor.type && support.backend == "cuda" ? cuda_weight_bytes(*tensor.type, tensor.size_bytes)
+                                                                  : tensor.size_bytes;
+    is_taken = tensor.type && accepts_type(*spec, *tensor.type, support);
+  }
+  fmt::print("\non {}\n  {:<8} {:<20} {:>7} {:>12}  {}\n", support.backend, "type", "group", "count", "MB there",
+             "taken");
+  for (const auto& [key, value] : amounts) {
+    fmt::print("  {:<8} {:<20} {:>7} {:>12.1f}  {}\n", key.first, key.second, value.first.n_tensors,
+               static_cast<double>(value.first.size_bytes) / 1e6, value.second ? "yes" : "NO");
+  }
+}
+
+Result<void> check_loads(const GgufFile& file, const WeightSupport& support) {
+  const std::string subject = fmt::format("{} does not load on {}", file.path(), support.backend);
   auto hyperparams = Hyperparams::read(file.metadata());
   // Without sizes no tensor can be judged.
   if (!hyperparams.ok()) return with_context(hyperparams.take_error(), subject);
   ProblemList problems;
-  for (const std::string& problem : find_weight_problems(file, hyperparams.value(), backend)) {
+  for (const std::string& problem : find_weight_problems(file, hyperparams.value(), support)) {
     problems.add("{}", problem);
   }
   check_tokenizer(file, hyperparams.value(), problems);
@@ -90,17 +116,19 @@ Result<void> check_loads(const GgufFile& file, const Backend& backend) {
 }  // namespace
 
 Result<void> run_inspect(const InspectOptions& options) {
-  if (options.backend != "cpu") {
-    return make_error(ErrorCode::kInvalidArgument, "--backend: expected cpu, found '{}'", options.backend);
+  if (options.backend != "cpu" && options.backend != "cuda") {
+    return make_error(ErrorCode::kInvalidArgument, "--backend: expected cpu or cuda, found '{}'", options.backend);
   }
-  const std::unique_ptr<Backend> backend = make_cpu_backend({.threads = 1});
+  // Needs neither a device nor a program that was built for one.
+  const WeightSupport support = options.backend == "cuda" ? cuda_weight_support() : cpu_weight_support();
   const std::unique_ptr<GgufFile> file = TRY(GgufFile::open(options.path));
   fmt::print("{}: {:.1f} MB\n", file->path(), static_cast<double>(file->file_size_bytes()) / 1e6);
   print_metadata(file->metadata());
   print_tensor_summary(*file);
   if (options.all_tensors) print_tensors(*file);
-  TRY(check_loads(*file, *backend));
-  fmt::print("\nloads on {}: yes\n", backend->name());
+  if (options.backend != "cpu") print_support(*file, support);
+  TRY(check_loads(*file, support));
+  fmt::print("\nloads on {}: yes\n", support.backend);
   return {};
 }
 

@@ -75,7 +75,8 @@ Command add_quantize(CLI::App& app, QuantizeCommandOptions& options) {
 Command add_inspect(CLI::App& app, InspectOptions& options) {
   CLI::App* command = app.add_subcommand("inspect", "Show what is in a file, and whether it would load");
   command->add_option("FILE", options.path, "GGUF file")->required();
-  command->add_option("--backend", options.backend, "the backend that would load it: cpu")->capture_default_str();
+  command->add_option("--backend", options.backend, "the backend that would load it: cpu, cuda (no device needed)")
+      ->capture_default_str();
   command->add_flag("--tensors", options.all_tensors, "list every tensor");
   return {command, [&options] { return run_inspect(options); }};
 }

@@ -7,23 +7,20 @@
 
 #include "base/clock.h"
 #include "quant/quantize_model.h"
+#include "tools/common/progress_line.h"
 
 namespace ds4 {
 
 class ProgressBar {
  public:
   ProgressBar();
-  ~ProgressBar();
-  ProgressBar(const ProgressBar&) = delete;
-  ProgressBar& operator=(const ProgressBar&) = delete;
 
   void show(const QuantizeProgress& progress);
 
  private:
   MonotonicClock clock_;
-  bool on_terminal_;
+  ProgressLine line_;
   int64_t start_us_;
-  int64_t shown_us_;
   int64_t start_elements_ = -1;  // that were done before; -1: nothing shown yet
 };
 

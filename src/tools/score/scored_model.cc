@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "gguf/reader.h"
+#include "tools/common/progress_line.h"
 
 namespace ds4 {
 
@@ -27,6 +28,7 @@ Result<ScoredModel> ScoredModel::load(EngineOptions options, const TextPlan& pla
   options.n_slots = 1;
   options.prefill_chunk_tokens = max_step_tokens;
   options.logits_rows = std::min(max_step_tokens, options.ctx_tokens);
+  options.load_progress = show_load_progress("ds4-score");
   std::unique_ptr<Engine> engine = TRY(Engine::load(options));
   KvState kv = TRY(engine->kv_cache().new_sequence());
   return ScoredModel(std::move(engine), std::move(kv));

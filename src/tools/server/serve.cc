@@ -16,6 +16,7 @@
 #include "server/http_server.h"
 #include "server/routes.h"
 #include "tools/common/model_path.h"
+#include "tools/common/progress_line.h"
 #include "tools/server/service_manager.h"
 
 namespace ds4 {
@@ -94,11 +95,12 @@ void announce(const HttpServer& server, const ServerOptions& options, const Serv
 }
 
 void announce_memory(const MemoryPlan& plan) {
-  log_info("memory", {{"weights", format_bytes(plan.weight_bytes)},
+  log_info("memory", {{"of", plan.device.empty() ? "the machine" : plan.device},
+                      {"weights", format_bytes(plan.weight_bytes)},
                       {"kv_pages", format_bytes(plan.kv_bytes)},
                       {"kv_tokens", int64_t{plan.kv.n_pages} * kPageTokens},
                       {"frontiers", format_bytes(plan.frontier_bytes)},
-                      {"scratch", format_bytes(plan.scratch_bytes)},
+                      {"scratch", format_bytes(plan.scratch_bytes + plan.workspace_bytes)},
                       {"checkpoints_at_most", format_bytes(plan.checkpoint_bytes)}});
   if (!plan.warning.empty()) log_warn(plan.warning);
 }
@@ -118,6 +120,7 @@ GeneratorOptions generator_options(const ServerOptions& options, int32_t ctx_tok
 Result<std::unique_ptr<Engine>> load_engine(ServerOptions& options) {
   options.engine.model_path = TRY(resolve_model_path(options.engine.model_path));
   log_info("loading", {{"model", options.engine.model_path}});
+  options.engine.load_progress = show_load_progress("ds4-server");
   std::unique_ptr<Engine> engine = TRY(Engine::load(options.engine));
   if (engine->tokenizer() == nullptr) {
     return make_error(ErrorCode::kUnsupported, "{} has no vocabulary: it cannot serve text", options.engine.model_path);
