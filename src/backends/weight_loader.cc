@@ -5,6 +5,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <utility>
 
 namespace ds4 {
 
@@ -104,7 +105,7 @@ Result<void> send_parts(std::span<const WeightPart> parts, Ring& ring, UploadDev
 std::vector<WeightPart> plan_parts(std::span<const WeightToPlace> weights, uint64_t most_bytes) {
   std::vector<size_t> order(weights.size());
   for (size_t i = 0; i < order.size(); ++i) order[i] = i;
-  std::ranges::stable_sort(order, {}, [&](size_t i) { return weights[i].tensor->offset_bytes; });
+  std::ranges::sort(order, {}, [&](size_t i) { return std::pair(weights[i].tensor->offset_bytes, i); });
   std::vector<WeightPart> parts;
   for (const size_t weight : order) {
     const uint64_t size = weights[weight].host.size_bytes();
