@@ -382,30 +382,6 @@ void check_latents(World& w, const std::vector<Stretch>& stretches) {
   std::printf("         (written %.0f)\n", changed);
 }
 
-void check_arg_max() {
-  constexpr int64_t kWidth = 129280, kRows = 3;
-  Array<float> x(kRows * kWidth), block_values(kRows * 64), values(kRows);
-  Array<int32_t> block_columns(kRows * 64), columns(kRows);
-  fill(x.data, x.n, 8);
-  std::vector<float> h = x.host();
-  h[5] = h[70000] = h[129279] = 2.0f;
-  h[kWidth + 77] = NAN;
-  x.set(h);
-  check(arg_max({x.data, kRows, kWidth, block_values.data, block_columns.data, values.data, columns.data}, nullptr),
-        "arg_max");
-  const std::vector<int32_t> got = columns.host();
-  double wrong = got[0] != 5 ? 1 : 0;
-  for (int r = 1; r < kRows; ++r) {
-    int best = 0;
-    for (int i = 1; i < kWidth; ++i) best = h[r * kWidth + i] > h[r * kWidth + best] ? i : best;
-    wrong += got[r] != best ? 1 : 0;
-  }
-  expect(wrong == 0, "arg_max", wrong);
-  const ArgMax one{x.data, 1, kWidth, block_values.data, block_columns.data, values.data, columns.data};
-  std::printf("time  arg_max of one row %36.2f us\n",
-              time_us([&](cudaStream_t s) { check(arg_max(one, s), "arg_max"); }));
-}
-
 std::vector<Stretch> sequences(int n, int position) {
   std::vector<Stretch> s;
   for (int i = 0; i < n; ++i) s.push_back({i, position, 1});
@@ -558,7 +534,6 @@ void check_all(World& w4, World& w128, const Scratch& scratch) {
   }
   check_latents(w4, {{0, 3, 1}, {1, 2047, 1}, {2, 130, 5}, {3, 127, 1}});
   check_latents(w128, {{0, 3, 1}, {1, 2047, 1}, {2, 130, 70}, {3, 127, 1}});
-  check_arg_max();
   for (const int n : {3, 16, 17, 64}) {
     check_alone(w4, true, n, scratch);
     check_alone(w128, false, n, scratch);

@@ -77,17 +77,4 @@ struct Latents {
 };
 cudaError_t latents(const Latents& args, cudaStream_t stream);
 
-// Of every row the largest value and its column, the lowest of equals; NaN is never largest. blocks: scratch of
-// arg_max_blocks(width) values and columns per row.
-struct ArgMax {
-  const float* x;  // [R, width]
-  int64_t n_rows, width;
-  float* block_values;
-  int32_t* block_columns;
-  float* values;     // [R]
-  int32_t* columns;  // [R]
-};
-int64_t arg_max_blocks(int64_t width);
-cudaError_t arg_max(const ArgMax& args, cudaStream_t stream);
-
 }  // namespace ds4::cuda
